@@ -1,0 +1,6 @@
+"""Runs the `plcsim` command as `python -m plcsim`."""
+
+from plcsim.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""The device file: YAML -> DeviceConfig, with errors that name file, line, key and value.
+
+One file describes a device for the emulator and the logger alike. Parameters stand in groups; what
+a group says (table, byte order) holds for its parameters unless they say otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from plcsim.limits import MAX_ADDRESS
+from plcsim.parameters import AddressRange, ByteOrder, DataType, Parameter, RegisterMap, Table
+from plcsim.process import ProcessSpec
+from plcsim.signals import SignalField
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:/ -]{0,62}$")]
+TableField = Annotated[Table, Field(strict=False)]
+ByteOrderField = Annotated[ByteOrder, Field(strict=False)]
+DataTypeField = Annotated[DataType, Field(strict=False)]
+Address = Annotated[int, Field(ge=0, le=MAX_ADDRESS)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class DeviceSpec(_Strict):
+    """Which device this is."""
+
+    device_id: Name
+    name: str = ""
+    seed: int = Field(default=0, ge=0)
+    """Of the signals' noise."""
+    plc_scan_ms: float = Field(default=100.0, ge=1.0, le=3_600_000.0)
+    """How often the emulated PLC computes a new register image."""
+
+    @property
+    def plc_scan_s(self) -> float:
+        return self.plc_scan_ms / 1000.0
+
+
+class ModbusSpec(_Strict):
+    """Where and how the device is reached."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=5020, ge=0, le=65535)
+    unit_id: int = Field(default=1, ge=0, le=255)
+    timeout_s: float = Field(default=1.0, gt=0, le=60)
+    """How long the logger waits for a connection or a reply."""
+    max_registers: int = Field(default=125, ge=2, le=125)
+    """Most registers the device answers in one request."""
+    max_coils: int = Field(default=2000, ge=1, le=2000)
+
+
+class LoggingSpec(_Strict):
+    """How the logger reads the device."""
+
+    interval_s: float = Field(default=1.0, ge=0.01, le=86_400)
+
+
+class GapSpec(_Strict):
+    """Addresses without a parameter that the device answers all the same, so that a request may
+    pass over them. Anything else without a parameter is a hole: reading it is exception 02."""
+
+    table: TableField
+    address: Address
+    count: int = Field(ge=1, le=MAX_ADDRESS + 1)
+
+
+class ParameterSpec(_Strict):
+    """One parameter as the file says it; see `plcsim.parameters.Parameter`."""
+
+    id: int = Field(ge=1, le=2**31 - 1)
+    component: Name
+    name: Name
+    address: Address
+    type: DataTypeField
+    byte_order: ByteOrderField | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    unit: str = ""
+    writable: bool = False
+    limits: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    setpoint: str | None = None
+    """Full name (component.name) of the parameter that holds this one's set value."""
+    signal: SignalField | None = None
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.component}.{self.name}"
+
+
+class GroupSpec(_Strict):
+    """Parameters of one table. A consistent group is read in one request, never split over two."""
+
+    name: Name
+    table: TableField
+    byte_order: ByteOrderField = ByteOrder.ABCD
+    consistent: bool = True
+    parameters: list[ParameterSpec] = Field(min_length=1)
+
+
+class DeviceConfig(_Strict):
+    """A whole device file."""
+
+    device: DeviceSpec
+    modbus: ModbusSpec = ModbusSpec()
+    logging: LoggingSpec = LoggingSpec()
+    process: ProcessSpec | None = None
+    readable_gaps: list[GapSpec] = Field(default_factory=list)
+    groups: list[GroupSpec] = Field(min_length=1)
+
+    @cached_property
+    def register_map(self) -> RegisterMap:
+        """All parameters ordered by parameter_id."""
+        ids = {p.full_name: p.id for group in self.groups for p in group.parameters}
+        parameters = [
+            _parameter(group, spec, ids) for group in self.groups for spec in group.parameters
+        ]
+        return RegisterMap(
+            tuple(sorted(parameters, key=lambda p: p.parameter_id)),
+            tuple(AddressRange(g.table, g.address, g.count) for g in self.readable_gaps),
+            frozenset(group.name for group in self.groups if group.consistent),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What `parse_config` takes back; what the database keeps of the device."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Identifies what the values mean: hash over everything but addresses of hosts and timing."""
+        meaning = {k: v for k, v in self.to_json().items() if k not in ("modbus", "logging")}
+        canonical = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _parameter(group: GroupSpec, spec: ParameterSpec, ids: dict[str, int]) -> Parameter:
+    return Parameter(
+        parameter_id=spec.id,
+        component=spec.component,
+        name=spec.name,
+        table=group.table,
+        address=spec.address,
+        data_type=spec.type,
+        byte_order=spec.byte_order or group.byte_order,
+        scale=spec.scale,
+        offset=spec.offset,
+        unit=spec.unit,
+        writable=spec.writable,
+        limits=(spec.limits[0], spec.limits[1]) if spec.limits else None,
+        setpoint=ids[spec.setpoint] if spec.setpoint is not None else None,
+        group=group.name,
+        signal=spec.signal,
+    )
