@@ -76,7 +76,8 @@ class Codec:
             if self._bits:
                 raw[..., columns] = picked @ _weights(positions.shape[1])
             else:
-                raw[..., columns] = picked.view(_WIRE_DTYPE[data_type])[..., 0]
+                with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+                    raw[..., columns] = picked.view(_WIRE_DTYPE[data_type])[..., 0]
         return raw if self._plain else raw * self._scale + self._offset
 
     def encode(self, values: Values, data: Bytes) -> None:

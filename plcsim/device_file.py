@@ -8,10 +8,13 @@ from typing import Any
 
 from plcsim.config import DeviceConfig, GroupSpec, ParameterSpec
 from plcsim.limits import MAX_ADDRESS
-from plcsim.parameters import DataType, Parameter, Table
+from plcsim.parameters import AddressRange, DataType, Parameter, Table
 from plcsim.process import Process
 from plcsim.signals import Constant, Follow, Steps
 from plcsim.yaml_file import Complaint, load_yaml, parse
+
+MAX_CYCLE_SCANS = 10_000_000
+"""Of one execution of a recipe: eleven days at 100 ms."""
 
 Place = tuple[str | int, ...]
 
@@ -29,9 +32,10 @@ def parse_device(data: Any, source: str = "configuration") -> DeviceConfig:
 def check_device(config: DeviceConfig) -> None:
     """Raise Complaint for the first thing in which the parts of a device contradict each other."""
     _check_unique(config)
+    by_name = {spec.full_name: spec for _, _, spec in _specs(config)}
     for place, group, spec in _specs(config):
         _check_type(place, group, spec)
-        _check_setpoint(place, spec, config)
+        _check_setpoint(place, spec, by_name)
     _check_overlap(config)
     _check_groups(config)
     _check_process(config)
@@ -51,8 +55,8 @@ def _check_unique(config: DeviceConfig) -> None:
             raise Complaint((*place, "id"), f"{spec.id} is already the id of {ids[spec.id]}")
         if spec.full_name in names:
             raise Complaint(
-                (*place, "name"), f"{spec.full_name!r} is already the name of parameter "
-                f"{names[spec.full_name]}",
+                (*place, "name"),
+                f"{spec.full_name!r} is already the name of parameter {names[spec.full_name]}",
             )
         ids[spec.id] = spec.full_name
         names[spec.full_name] = spec.id
@@ -66,7 +70,8 @@ def _check_type(place: Place, group: GroupSpec, spec: ParameterSpec) -> None:
     table = group.table
     if table.is_bits and spec.type not in (DataType.BOOL, DataType.UINT16, DataType.UINT32):
         raise Complaint(
-            (*place, "type"), f"{spec.type.value!r} cannot lie in a {table.value}; use bool, or "
+            (*place, "type"),
+            f"{spec.type.value!r} cannot lie in a {table.value}; use bool, or "
             "uint16 or uint32 over 16 or 32 of them",
         )
     if not table.is_bits and spec.type is DataType.BOOL:
@@ -74,10 +79,11 @@ def _check_type(place: Place, group: GroupSpec, spec: ParameterSpec) -> None:
             (*place, "type"), f"'bool' lies in a coil or discrete_input, not in {table.value}"
         )
     if spec.writable and not table.is_writable:
-        raise Complaint((*place, "writable"), f"a client cannot write a {table.value}")
+        raise Complaint((*place, "writable"), f"a client cannot write {table.value}s")
     if spec.writable and not isinstance(spec.signal, Constant | None):
         raise Complaint(
-            (*place, "writable"), f"a {spec.signal.kind!r} signal makes its own value; only a "
+            (*place, "writable"),
+            f"a {spec.signal.kind!r} signal makes its own value; only a "
             "'constant' one can be written",
         )
     if spec.scale == 0.0:
@@ -88,10 +94,10 @@ def _check_type(place: Place, group: GroupSpec, spec: ParameterSpec) -> None:
         raise Complaint((*place, "signal"), "'follow' needs a setpoint that it can follow")
 
 
-def _check_setpoint(place: Place, spec: ParameterSpec, config: DeviceConfig) -> None:
+def _check_setpoint(place: Place, spec: ParameterSpec, by_name: dict[str, ParameterSpec]) -> None:
     if spec.setpoint is None:
         return
-    target = next((s for _, _, s in _specs(config) if s.full_name == spec.setpoint), None)
+    target = by_name.get(spec.setpoint)
     if target is None or target is spec:
         raise Complaint(
             (*place, "setpoint"), f"{spec.setpoint!r} is not another parameter (component.name)"
@@ -123,35 +129,43 @@ def _check_overlap(config: DeviceConfig) -> None:
         for g, gap in enumerate(config.readable_gaps):
             if gap.table is table and gap.address + gap.count > MAX_ADDRESS + 1:
                 raise Complaint(
-                    ("readable_gaps", g, "count"), f"{gap.count} from {gap.address} ends behind "
-                    f"address {MAX_ADDRESS}",
+                    ("readable_gaps", g, "count"),
+                    f"{gap.count} from {gap.address} ends behind address {MAX_ADDRESS}",
                 )
 
 
 def _check_groups(config: DeviceConfig) -> None:
+    members: dict[str, list[Parameter]] = {group.name: [] for group in config.groups}
+    for parameter in config.register_map.parameters:
+        members[parameter.group].append(parameter)
+    runs = {table: config.register_map.readable(table) for table in Table}
     for g, group in enumerate(config.groups):
-        if not group.consistent:
-            continue
-        members = [p for p in config.register_map.parameters if p.group == group.name]
-        _check_one_request(config, ("groups", g, "name"), group.name, members)
+        if group.consistent:
+            place = ("groups", g, "name")
+            _check_one_request(config, place, group.name, members[group.name], runs[group.table])
 
 
 def _check_one_request(
-    config: DeviceConfig, place: Place, name: str, members: list[Parameter]
+    config: DeviceConfig,
+    place: Place,
+    name: str,
+    members: list[Parameter],
+    runs: list[AddressRange],
 ) -> None:
     table = members[0].table
     start, end = min(p.address for p in members), max(p.end for p in members)
     most = config.modbus.max_coils if table.is_bits else config.modbus.max_registers
     if end - start > most:
         raise Complaint(
-            place, f"{name!r} takes {end - start} addresses ({start} to {end - 1}); one request "
+            place,
+            f"{name!r} takes {end - start} addresses ({start} to {end - 1}); one request "
             f"reads at most {most}: split the group, or say consistent: false",
         )
-    runs = config.register_map.readable(table)
     if not any(run.address <= start and end <= run.end for run in runs):
         hole = next(run.end for run in runs if run.address <= start < run.end)
         raise Complaint(
-            place, f"{name!r} cannot be read in one request: {table.value} {hole} is a hole; list "
+            place,
+            f"{name!r} cannot be read in one request: {table.value} {hole} is a hole; list "
             "it in readable_gaps if the device answers it, or split the group",
         )
 
@@ -163,6 +177,12 @@ def _check_process(config: DeviceConfig) -> None:
         for key, name in (("running", spec.running), ("number", spec.number)):
             if name not in names:
                 raise Complaint(("process", key), f"{name!r} is not a parameter (component.name)")
+        if (scans := Process.scans_of(spec, config.device.plc_scan_s)) > MAX_CYCLE_SCANS:
+            raise Complaint(
+                ("process",),
+                f"one execution takes {scans:,.0f} PLC scans; at most "
+                f"{MAX_CYCLE_SCANS:,} can be laid out",
+            )
     steps = Process(spec, config.device.plc_scan_s).step_names
     for place, _, parameter in _specs(config):
         signal = parameter.signal
@@ -171,6 +191,6 @@ def _check_process(config: DeviceConfig) -> None:
         for step in used:
             if step not in steps:
                 raise Complaint(
-                    (*place, "signal"), f"{step!r} is not a step of the recipe; there are "
-                    f"{', '.join(steps)}",
+                    (*place, "signal"),
+                    f"{step!r} is not a step of the recipe; there are {', '.join(steps)}",
                 )

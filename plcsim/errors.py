@@ -1,9 +1,9 @@
 """What can go wrong, as one tree: every message is one line, every error knows its exit code.
 
-    PlcsimError                  exit 1: something around us failed
-    ├── InputError               exit 2: what the user gave cannot be used
-    │   └── ConfigError          … in a YAML file: names file, line, key, value and what would be right
-    └── ListenError              the server's address cannot be bound
+PlcsimError                  exit 1: something around us failed
+├── InputError               exit 2: what the user gave cannot be used
+│   └── ConfigError          … in a YAML file: names file, line, key, value and what would be right
+└── ListenError              the server's address cannot be bound
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class ConfigError(InputError):
         self, problem: str, *, source: str = "configuration", line: int | None = None, key: str = ""
     ) -> None:
         where = source if line is None else f"{source}:{line}"
-        super().__init__(f"{where}: {key}: {problem}" if key else f"{where}: {problem}")
+        message = f"{where}: {key}: {problem}" if key else f"{where}: {problem}"
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 
 
 class ListenError(PlcsimError):

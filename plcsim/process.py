@@ -18,7 +18,7 @@ IDLE = "idle"
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Step(_Strict):
@@ -68,6 +68,13 @@ class Process:
         self._step_at = np.repeat(np.array(steps, dtype=np.int64), lengths)
         self.cycle_scans = len(self._step_at)
         """PLC scans from the start of one execution's idle part to the next."""
+
+    @staticmethod
+    def scans_of(spec: ProcessSpec, plc_scan_s: float) -> float:
+        """About how many PLC scans one execution takes, told without laying them out."""
+        seconds = sum(p.times * sum(step.seconds for step in p.steps) for p in spec.phases)
+        steps = sum(p.times * len(p.steps) for p in spec.phases)
+        return steps + (spec.idle_s + seconds) / plc_scan_s
 
     def state_at(self, plc_scans: Scans) -> ProcessState:
         """State at each of the given PLC scans (any shape)."""

@@ -1,6 +1,6 @@
 """The true value of a parameter at a PLC scan: pure, seeded, so that anybody can recompute it.
 
-`Moment` holds what a signal may depend on; nothing else enters. Time is `t = plc_scan · plc_scan_s`.
+`Moment` holds what a signal may depend on; nothing else enters. Time is `t = plc_scan · plc_scan_ms / 1000` seconds.
 
 Noise: `u(scan) = (mix(key + scan·G mod 2^64) >> 11) / 2^53` lies in [0, 1), where `mix` is the output
 function of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014, doi:10.1145/2660193.2660195), G is its golden
@@ -30,7 +30,7 @@ class Moment(NamedTuple):
     """The PLC scans asked for, and what holds at each of them; arrays of one shape."""
 
     plc_scans: Scans
-    plc_scan_s: float
+    plc_scan_ms: float
     process: ProcessState
     step_names: list[str]
     noise_key: int
@@ -40,7 +40,7 @@ class Moment(NamedTuple):
 
     @property
     def seconds(self) -> Values:
-        return np.asarray(self.plc_scans * self.plc_scan_s, dtype=np.float64)
+        return np.asarray(self.plc_scans * self.plc_scan_ms / 1000.0, dtype=np.float64)
 
 
 class _Signal(BaseModel):
@@ -106,9 +106,9 @@ class Counter(_Signal):
     """(start + PLC scan · step) modulo wrap"""
 
     kind: Literal["counter"]
-    step: int = 1
-    start: int = 0
-    wrap: int = Field(default=2**32, ge=1)
+    step: int = Field(default=1, ge=-(2**20), le=2**20)
+    start: int = Field(default=0, ge=-(2**53), le=2**53)
+    wrap: int = Field(default=2**32, ge=1, le=2**53)
 
     def at(self, moment: Moment) -> Values:
         return ((self.start + moment.plc_scans * self.step) % self.wrap).astype(np.float64)

@@ -35,7 +35,7 @@ class Truth:
         self._register_map = config.register_map
         self._parameters = self._register_map.parameters
         self._process = Process(config.process, config.device.plc_scan_s)
-        self._plc_scan_s = config.device.plc_scan_s
+        self._plc_scan_ms = config.device.plc_scan_ms
         self._keys = [
             noise_key(config.device.seed, config.device.device_id, p.parameter_id)
             for p in self._parameters
@@ -48,7 +48,8 @@ class Truth:
     def values_at(self, plc_scans: Scans, writes: Sequence[Write] = ()) -> Values:
         """Values at PLC scans of shape (s,), as decoded from the registers: shape (s, parameters).
 
-        Parameters without a signal are NaN: only a real PLC knows them.
+        `writes` are in the order in which they were made. Parameters without a signal are NaN: only a
+        real PLC knows them.
         """
         values = np.full((len(plc_scans), len(self._parameters)), np.nan)
         state = self._process.state_at(plc_scans)
@@ -60,7 +61,7 @@ class Truth:
             of = parameter.setpoint
             moment = Moment(
                 plc_scans,
-                self._plc_scan_s,
+                self._plc_scan_ms,
                 state,
                 self._process.step_names,
                 self._keys[column],

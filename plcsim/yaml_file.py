@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
 from plcsim.errors import ConfigError
 
@@ -16,6 +19,11 @@ Location = Sequence[str | int]
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
 """A device file of 10,000 parameters has about 2 MB; more is not meant for us."""
+
+
+_TEXT, _WHOLE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:int"
+_EXPONENT = re.compile(r"[-+]?[0-9]+\.?[0-9]*[eE][-+]?[0-9]+")
+_NOT_DECIMAL = re.compile(r"[-+]?0[0-9_]|.*:")
 
 
 class Complaint(ValueError):
@@ -37,7 +45,7 @@ def load_yaml(
     """
     source = str(path)
     node = _compose(Path(path), source)
-    data = yaml.SafeLoader("").construct_document(node) if node is not None else None
+    data = _construct(node, source) if node is not None else None
     return parse(data, model, check, source, lambda location: _line(node, location))
 
 
@@ -80,38 +88,72 @@ def _compose(path: Path, source: str) -> yaml.Node | None:
     except UnicodeDecodeError as exc:
         raise ConfigError(f"is not UTF-8 text (byte {exc.start})", source=source) from None
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as exc:
-        line = exc.problem_mark.line + 1 if exc.problem_mark else None
-        raise ConfigError(f"is not YAML: {exc.problem}", source=source, line=line) from None
+        node = yaml.compose(text, Loader=_Loader)
+        if node is not None:
+            _refuse_surprises(node, source)
     except yaml.YAMLError as exc:
-        raise ConfigError(f"is not YAML: {' '.join(str(exc).split())}", source=source) from None
-    if node is not None:
-        _refuse_duplicates_and_aliases(node, source, seen=set())
+        raise _not_yaml(exc, source) from None
+    except RecursionError:
+        raise ConfigError("is nested too deeply", source=source) from None
     return node
 
 
-def _refuse_duplicates_and_aliases(node: yaml.Node, source: str, seen: set[int]) -> None:
-    """YAML takes the last of two equal keys silently; aliases can blow a small file up."""
-    line = node.start_mark.line + 1
-    if id(node) in seen:
-        raise ConfigError("aliases (*name) are not supported", source=source, line=line)
-    seen.add(id(node))
+class _Loader(yaml.SafeLoader):
+    """Says the line of what it does not take."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            alias = self.peek_event()
+            problem = f"aliases (*{alias.anchor}) are not supported"
+            raise ComposerError(None, None, problem, alias.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as exc:
+            problem = f"{_short(node.value)}: {exc}"
+            raise ConstructorError(None, None, problem, node.start_mark) from None
+
+
+def _construct(node: yaml.Node, source: str) -> Any:
+    try:
+        return _Loader("").construct_document(node)
+    except yaml.YAMLError as exc:
+        raise _not_yaml(exc, source) from None
+
+
+def _not_yaml(exc: yaml.YAMLError, source: str) -> ConfigError:
+    if isinstance(exc, yaml.MarkedYAMLError) and exc.problem_mark:
+        line = exc.problem_mark.line + 1
+        return ConfigError(f"is not YAML that we read: {exc.problem}", source=source, line=line)
+    return ConfigError(f"is not YAML: {' '.join(str(exc).split())}", source=source)
+
+
+def _refuse_surprises(node: yaml.Node, source: str) -> None:
+    """YAML takes the last of two equal keys silently, `on` as true, 010 as 8 and 1:30 as 90."""
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _refuse_duplicates_and_aliases(item, source, seen)
+            _refuse_surprises(item, source)
     elif isinstance(node, yaml.MappingNode):
         keys: set[str] = set()
         for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise ConfigError("a key must be plain text", source=source, line=line)
+            line = key.start_mark.line + 1
+            if key.tag != _TEXT:
+                shown = key.value if isinstance(key, yaml.ScalarNode) else ""
+                problem = "the key is not text to YAML; put it in quotes"
+                raise ConfigError(problem, source=source, line=line, key=shown)
             if key.value in keys:
-                raise ConfigError(
-                    "the key appears twice", source=source, line=key.start_mark.line + 1,
-                    key=key.value,
-                )
+                raise ConfigError("the key appears twice", source=source, line=line, key=key.value)
             keys.add(key.value)
-            _refuse_duplicates_and_aliases(value, source, seen)
+            _refuse_surprises(value, source)
+    elif node.tag == _WHOLE and _NOT_DECIMAL.match(node.value):
+        number = _Loader("").construct_object(node)
+        raise ConfigError(
+            f"{node.value} is {number} to YAML; write {number}, or put it in quotes",
+            source=source,
+            line=node.start_mark.line + 1,
+        )
 
 
 def _line(node: yaml.Node | None, location: Location) -> int | None:
@@ -154,9 +196,30 @@ def _key(data: Any, location: Location) -> str:
     return text
 
 
+_MUST = {
+    "int_type": "be an integer",
+    "int_from_float": "be an integer",
+    "float_type": "be a number",
+    "finite_number": "be a finite number",
+    "bool_type": "be true or false",
+    "string_type": "be text; put it in quotes",
+    "list_type": "be a list, [a, b]",
+    "dict_type": "be a mapping, key: value",
+    "model_type": "be a mapping, key: value",
+    "model_attributes_type": "be a mapping, key: value",
+    "greater_than": "be more than {gt}",
+    "greater_than_equal": "be {ge} or more",
+    "less_than_equal": "be {le} or less",
+    "too_short": "have {min_length} or more entries",
+    "too_long": "have {max_length} entries at most",
+    "string_too_short": "not be empty",
+}
+"""What pydantic's kinds of error ask for, in an engineer's words."""
+
+
 def _problem(error: Any) -> str:
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
-    shown = repr(value) if isinstance(value, str | int | float | bool) else type(value).__name__
+    shown = _short(value)
     match kind:
         case "extra_forbidden":
             return "is not a known key here"
@@ -164,11 +227,24 @@ def _problem(error: Any) -> str:
             return "is missing"
         case "enum" | "literal_error" | "union_tag_invalid":
             expected = context.get("expected") or context.get("expected_tags")
-            shown = repr(context["tag"]) if "tag" in context else shown
+            shown = _short(value.get("kind") if "tag" in context else value)
             return f"{shown} is not one of {expected}".replace(" or ", ", ")
         case "union_tag_not_found":
             return "'kind' is missing: it says which signal this is"
         case "string_pattern_mismatch":
             return f"{shown} is not a name (letters, digits and _ . : / - , 63 at most)"
-    reason = error["msg"][0].lower() + error["msg"][1:]
-    return f"{shown}: {reason}"
+        case "float_type" if isinstance(value, str) and _EXPONENT.fullmatch(value):
+            return f"{shown}: must be a number; write an exponent as 1.0e+3"
+    if kind in _MUST:
+        bounds = {k: f"{v:.15g}" for k, v in context.items() if isinstance(v, int | float)}
+        return f"{shown}: must {_MUST[kind].format(**bounds)}"
+    return f"{shown}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _short(value: Any) -> str:
+    """A value as the file shows it, or what sort of thing it is."""
+    if isinstance(value, str | int | float):
+        text = repr(value)
+        return text if len(text) <= 60 else f"{text[:56]} ..."
+    names = {type(None): "nothing", list: "a list", dict: "a mapping"}
+    return names.get(type(value), type(value).__name__)

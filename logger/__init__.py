@@ -1,0 +1,1 @@
+"""plclogger: polls PLCs over Modbus TCP and stores each scan in PostgreSQL, all of it or nothing."""

