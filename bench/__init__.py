@@ -1,0 +1,1 @@
+"""plcbench: measures what keeping current values in step costs, and checks that the data is right."""

@@ -104,9 +104,7 @@ def prepare_schema(connection: Connection[Any], schema: str = DEFAULT_SCHEMA) ->
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
         tables = _tables(connection, schema)
         if not tables:
-            connection.execute(
-                sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema))
-            )
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
             connection.execute(files("logger").joinpath("schema.sql").read_bytes())
         elif "plcsim_schema" not in tables:
             raise DatabaseRefused(

@@ -62,9 +62,7 @@ class EmbeddedPostgres:
     `folder` holds everything: data, socket, log. Raises EmbeddedError.
     """
 
-    def __init__(
-        self, folder: Path | None = None, settings: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, folder: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
         self.folder = folder or data_folder() / "postgresql"
         self._settings = {**_SETTINGS, **(settings or {})}
         self._data = self.folder / "data"
@@ -196,9 +194,7 @@ class EmbeddedPostgres:
 
     def _control(self, verb: str, *options: str) -> subprocess.CompletedProcess[str]:
         log_file = str(self.folder / "log")
-        return self._run(
-            "pg_ctl", "-D", str(self._data), "-l", log_file, "-w", "-s", *options, verb
-        )
+        return self._run("pg_ctl", "-D", str(self._data), "-l", log_file, "-w", "-s", *options, verb)
 
     def _run(
         self, program: str, *arguments: str, standard_input: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from uuid import UUID, uuid4
 
@@ -85,6 +85,10 @@ class Scan:
     due_ns: int = 0
     """Intended start, monotonic clock."""
     started_ns: int = 0
+
+    def timed(self, due_ns: int, process_number: int | None) -> Scan:
+        """The same scan with what the poller knows of it."""
+        return replace(self, due_ns=due_ns, process_number=process_number)
 
 
 @dataclass(frozen=True, slots=True)

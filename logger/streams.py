@@ -56,13 +56,9 @@ def batch_hash(batch: Batch, stream_id: int, process_id: UUID | None, previous: 
     return digest.digest()
 
 
-def gap_hash(
-    gap: Gap, device_id: str, stream_id: int, transaction_id: UUID, previous: bytes
-) -> bytes:
+def gap_hash(gap: Gap, device_id: str, stream_id: int, transaction_id: UUID, previous: bytes) -> bytes:
     """Hash of a ledger row that records a gap."""
-    head = _head(
-        device_id, stream_id, gap.first_scan, gap.last_scan, transaction_id, None, previous
-    )
+    head = _head(device_id, stream_id, gap.first_scan, gap.last_scan, transaction_id, None, previous)
     return hashlib.sha256(head + struct.pack(">q", 0) + gap.reason.encode()).digest()
 
 

@@ -40,9 +40,7 @@ def cli() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Append what clients write to this file; `plcbench verify --journal` reads it.",
 )
-def run(
-    device_file: Path, host: str | None, port: int | None, start_scan: int, journal: Path | None
-) -> int:
+def run(device_file: Path, host: str | None, port: int | None, start_scan: int, journal: Path | None) -> int:
     """Serve the machine of DEVICE_FILE until Ctrl-C.
 
     Example: plcsim run configs/ald.yaml --port 5021

@@ -20,9 +20,7 @@ class Seconds(click.ParamType):
 
     name = "duration"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, int | float):
             return float(value)
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)?", str(value).strip())
@@ -47,9 +45,7 @@ class HostPort(click.ParamType):
         return host.strip("[]"), int(port)
 
 
-def run_command(
-    program: str, command: click.Command, prepare: Callable[[], None] | None = None
-) -> None:
+def run_command(program: str, command: click.Command, prepare: Callable[[], None] | None = None) -> None:
     """Run a click command as a program: errors become one line on stderr and their exit code."""
     logging.basicConfig(
         level=logging.WARNING, format=f"{program}: %(levelname)s: %(message)s", stream=sys.stderr

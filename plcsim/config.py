@@ -119,9 +119,7 @@ class DeviceConfig(_Strict):
     def register_map(self) -> RegisterMap:
         """All parameters ordered by parameter_id."""
         ids = {p.full_name: p.id for group in self.groups for p in group.parameters}
-        parameters = [
-            _parameter(group, spec, ids) for group in self.groups for spec in group.parameters
-        ]
+        parameters = [_parameter(group, spec, ids) for group in self.groups for spec in group.parameters]
         return RegisterMap(
             tuple(sorted(parameters, key=lambda p: p.parameter_id)),
             tuple(AddressRange(g.table, g.address, g.count) for g in self.readable_gaps),

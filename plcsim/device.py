@@ -34,9 +34,7 @@ class Device:
     but for what clients write: that shows at once, as in a PLC's memory, and is kept in `writes`.
     """
 
-    def __init__(
-        self, config: DeviceConfig, on_write: Callable[[Write], None] | None = None
-    ) -> None:
+    def __init__(self, config: DeviceConfig, on_write: Callable[[Write], None] | None = None) -> None:
         self.config = config
         self.plc_scan = -1
         self.writes: list[Write] = []
@@ -46,8 +44,7 @@ class Device:
         self._ahead: tuple[int, Values] = (0, np.empty((0, 0)))
         self._tables = {table: _TableMap(config, table) for table in Table}
         self.images = {
-            table: TableImage(bytes(self._tables[table].size), 1 if table.is_bits else 2)
-            for table in Table
+            table: TableImage(bytes(self._tables[table].size), 1 if table.is_bits else 2) for table in Table
         }
         self.scan(0)
 

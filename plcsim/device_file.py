@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,16 +76,13 @@ def _check_type(place: Place, group: GroupSpec, spec: ParameterSpec) -> None:
             "uint16 or uint32 over 16 or 32 of them",
         )
     if not table.is_bits and spec.type is DataType.BOOL:
-        raise Complaint(
-            (*place, "type"), f"'bool' lies in a coil or discrete_input, not in {table.value}"
-        )
+        raise Complaint((*place, "type"), f"'bool' lies in a coil or discrete_input, not in {table.value}")
     if spec.writable and not table.is_writable:
         raise Complaint((*place, "writable"), f"a client cannot write {table.value}s")
     if spec.writable and not isinstance(spec.signal, Constant | None):
         raise Complaint(
             (*place, "writable"),
-            f"a {spec.signal.kind!r} signal makes its own value; only a "
-            "'constant' one can be written",
+            f"a {spec.signal.kind!r} signal makes its own value; only a 'constant' one can be written",
         )
     if spec.scale == 0.0:
         raise Complaint((*place, "scale"), "0 would make every value the same; use 1 for none")
@@ -99,9 +97,7 @@ def _check_setpoint(place: Place, spec: ParameterSpec, by_name: dict[str, Parame
         return
     target = by_name.get(spec.setpoint)
     if target is None or target is spec:
-        raise Complaint(
-            (*place, "setpoint"), f"{spec.setpoint!r} is not another parameter (component.name)"
-        )
+        raise Complaint((*place, "setpoint"), f"{spec.setpoint!r} is not another parameter (component.name)")
     if target.setpoint is not None:
         raise Complaint(
             (*place, "setpoint"), f"{spec.setpoint!r} has a setpoint itself; a set value has none"
@@ -119,7 +115,7 @@ def _check_overlap(config: DeviceConfig) -> None:
             )
     for table in Table:
         ordered = config.register_map.in_table(table)
-        for before, after in zip(ordered, ordered[1:], strict=False):
+        for before, after in pairwise(ordered):
             if after.address < before.end:
                 raise Complaint(
                     (*places[after.parameter_id], "address"),
@@ -180,8 +176,7 @@ def _check_process(config: DeviceConfig) -> None:
         if (scans := Process.scans_of(spec, config.device.plc_scan_s)) > MAX_CYCLE_SCANS:
             raise Complaint(
                 ("process",),
-                f"one execution takes {scans:,.0f} PLC scans; at most "
-                f"{MAX_CYCLE_SCANS:,} can be laid out",
+                f"one execution takes {scans:,.0f} PLC scans; at most {MAX_CYCLE_SCANS:,} can be laid out",
             )
     steps = Process(spec, config.device.plc_scan_s).step_names
     for place, _, parameter in _specs(config):

@@ -10,18 +10,10 @@ from typing import IO
 
 from plcsim.config import DeviceConfig
 from plcsim.device import Device
+from plcsim.event_loop import new_event_loop
 from plcsim.server import ModbusServer
 from plcsim.truth import Write
 from plcsim.write_journal import append_write
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's event loop where it is available (about half again as fast), else asyncio's."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 def run_emulator(

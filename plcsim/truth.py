@@ -37,8 +37,7 @@ class Truth:
         self._process = Process(config.process, config.device.plc_scan_s)
         self._plc_scan_ms = config.device.plc_scan_ms
         self._keys = [
-            noise_key(config.device.seed, config.device.device_id, p.parameter_id)
-            for p in self._parameters
+            noise_key(config.device.seed, config.device.device_id, p.parameter_id) for p in self._parameters
         ]
         self._columns = {p.parameter_id: i for i, p in enumerate(self._parameters)}
         self._order = _set_values_first(self._parameters)

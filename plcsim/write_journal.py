@@ -27,9 +27,7 @@ def read_writes(path: Path) -> list[Write]:
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-            write = Write(
-                int(record["plc_scan"]), int(record["parameter_id"]), float(record["value"])
-            )
+            write = Write(int(record["plc_scan"]), int(record["parameter_id"]), float(record["value"]))
         except (ValueError, KeyError, TypeError):
             raise InputError(
                 f'{path}:{number}: is not {{"plc_scan": …, "parameter_id": …, "value": …}}'

@@ -35,9 +35,7 @@ class Complaint(ValueError):
         self.problem = problem
 
 
-def load_yaml(
-    path: Path | str, model: type[Model], check: Callable[[Model], None] | None = None
-) -> Model:
+def load_yaml(path: Path | str, model: type[Model], check: Callable[[Model], None] | None = None) -> Model:
     """Load and validate a file.
 
     `check` looks at what no single field shows and raises `Complaint`.

@@ -56,6 +56,10 @@ class Repository(ABC):
         self.process_id, self.process_number = process or (None, None)
         return StreamHead(row[0], bytes(row[1]))
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
     def store(self, batch: Batch) -> None:
         """Store a batch that continues the stream; returns when the commit is proven.
 
@@ -77,9 +81,7 @@ class Repository(ABC):
     def record_gap(self, gap: Gap) -> None:
         """Record scans that were not read, so that the stream stays contiguous; raises as `store`."""
         transaction_id = uuid4()
-        digest = gap_hash(
-            gap, self._device_id, self._stream_id, transaction_id, self.head.head_hash
-        )
+        digest = gap_hash(gap, self._device_id, self._stream_id, transaction_id, self.head.head_hash)
         row = self._connection.execute(
             statements.GAP,
             {
@@ -132,9 +134,7 @@ class Repository(ABC):
     def _statement(self, batch: Batch) -> tuple[str, dict[str, Any]]:
         """The statement that stores the batch, and what it needs beyond the batch's rows."""
 
-    def _ledger(
-        self, first_scan: int, last_scan: int, transaction_id: UUID, digest: bytes
-    ) -> dict[str, Any]:
+    def _ledger(self, first_scan: int, last_scan: int, transaction_id: UUID, digest: bytes) -> dict[str, Any]:
         if first_scan != self.head.last_scan + 1:
             raise StreamMoved(self._moved(first_scan))
         return {

@@ -1,0 +1,132 @@
+"""One connection to a PLC: reads blocks and believes no reply before every byte of it is checked.
+
+pymodbus is the client. It accepts replies that are too short, too long or for another function, so
+the frame is checked here as it came over the wire. After a timeout or a bad reply nobody knows what
+the next bytes on the connection mean: it is closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from pymodbus.client import AsyncModbusTcpClient
+from pymodbus.exceptions import ModbusException
+from pymodbus.pdu import ModbusPDU
+from pymodbus.pdu.bit_message import ReadCoilsRequest, ReadDiscreteInputsRequest
+from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
+
+from logger.errors import BadReply, ExceptionReply, PlcError, PlcUnreachable
+from logger.read_plan import ReadBlock
+from plcsim.limits import EXCEPTION_BIT, MBAP_HEADER_BYTES, ExceptionCode
+from plcsim.parameters import Table
+
+logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # we report its errors ourselves
+
+_REQUESTS: dict[Table, Callable[..., ModbusPDU]] = {
+    Table.COIL: ReadCoilsRequest,
+    Table.DISCRETE_INPUT: ReadDiscreteInputsRequest,
+    Table.HOLDING_REGISTER: ReadHoldingRegistersRequest,
+    Table.INPUT_REGISTER: ReadInputRegistersRequest,
+}
+
+_REPLY = struct.Struct(">HHHBBB")
+"""Transaction id, protocol id, length, unit id, function code, byte count or exception code."""
+
+
+class PlcConnection:
+    """Connects when needed; one request at a time."""
+
+    def __init__(self, host: str, port: int, unit_id: int, timeout_s: float) -> None:
+        self.where = f"{host}:{port}"
+        self._unit_id = unit_id
+        self._timeout_s = timeout_s
+        self._frame = b""
+        self._client = AsyncModbusTcpClient(
+            host,
+            port=port,
+            timeout=timeout_s,
+            retries=0,
+            reconnect_delay=0,
+            trace_packet=self._remember,
+        )
+
+    async def connect(self) -> None:
+        """Connect unless connected. Raises PlcUnreachable."""
+        if self._client.connected:
+            return
+        self.close()
+        if not await self._client.connect():
+            raise PlcUnreachable(f"the PLC at {self.where} cannot be reached")
+
+    def close(self) -> None:
+        """Close the connection; the next read connects again."""
+        self._client.close()
+
+    async def read(self, block: ReadBlock) -> NDArray[np.uint8]:
+        """A block's data as `plcsim.codec` defines it.
+
+        Raises PlcUnreachable (also after a timeout), BadReply or ExceptionReply; after the first
+        two the connection is closed.
+        """
+        await self.connect()
+        request = _REQUESTS[block.table](address=block.address, count=block.count, dev_id=self._unit_id)
+        self._frame = b""
+        try:
+            await self._client.execute(False, request)
+            data = self._checked(block, request)
+        except (ModbusException, OSError) as exc:
+            self.close()
+            raise self._failure(exc) from exc
+        except BadReply:
+            self.close()
+            raise
+        if block.table.is_bits:
+            bits = np.frombuffer(data, dtype=np.uint8)
+            return np.unpackbits(bits, count=block.count, bitorder="little")
+        return np.frombuffer(data, dtype=np.uint8)
+
+    def _remember(self, sending: bool, data: bytes) -> bytes:
+        if not sending:
+            self._frame = data
+        return data
+
+    def _failure(self, exc: Exception) -> PlcError:
+        if self._frame:
+            return BadReply(f"the PLC at {self.where} sent what is no reply: {self._frame.hex()}")
+        return PlcUnreachable(f"the PLC at {self.where} gave no answer: {exc}")
+
+    def _checked(self, block: ReadBlock, request: ModbusPDU) -> bytes:
+        """The data bytes of the reply, once everything about it is right."""
+        frame = self._frame
+        if len(frame) < _REPLY.size:
+            raise self._bad("it is too short")
+        transaction_id, protocol_id, length, unit_id, function, third = _REPLY.unpack_from(frame)
+        expected = (block.count + 7) // 8 if block.table.is_bits else 2 * block.count
+        if transaction_id != request.transaction_id:
+            raise self._bad(f"transaction {transaction_id} instead of {request.transaction_id}")
+        if protocol_id != 0 or length != len(frame) - (MBAP_HEADER_BYTES - 1):
+            raise self._bad("its header does not fit it")
+        if unit_id != self._unit_id:
+            raise self._bad(f"unit {unit_id} instead of {self._unit_id}")
+        if function == request.function_code | EXCEPTION_BIT and len(frame) == _REPLY.size:
+            raise ExceptionReply(self._refusal(block, third), third)
+        if function != request.function_code:
+            raise self._bad(f"function {function} instead of {request.function_code}")
+        if third != expected or len(frame) != _REPLY.size + expected:
+            raise self._bad(f"{len(frame) - _REPLY.size} bytes of data instead of {expected}")
+        return frame[_REPLY.size :]
+
+    def _bad(self, why: str) -> BadReply:
+        return BadReply(f"the PLC at {self.where} sent a reply that is not ours: {why}")
+
+    def _refusal(self, block: ReadBlock, code: int) -> str:
+        known = [c for c in ExceptionCode if c == code]
+        name = known[0].name.lower().replace("_", " ") if known else "unknown exception"
+        return (
+            f"the PLC at {self.where} refuses {block.table.value} {block.address} to "
+            f"{block.end - 1}: exception {code:02d}, {name}"
+        )
