@@ -69,14 +69,19 @@ def connect(conninfo: str, schema: str = DEFAULT_SCHEMA) -> Connection[Any]:
 
     Raises DatabaseUnreachable or DatabaseRefused.
     """
-    given = {**_LIBPQ, "application_name": "plcsim", **conninfo_to_dict(conninfo)}
+    given: dict[str, Any] = {**_LIBPQ, "application_name": "plcsim", **conninfo_to_dict(conninfo)}
     try:
         connection = Connection.connect(make_conninfo("", **given), autocommit=True)
     except psycopg.OperationalError as exc:
         raise _connect_error(exc, given) from None
     settings = {**_SESSION, "search_path": _quoted(schema)}
-    for key, value in settings.items():
-        connection.execute("SELECT set_config(%s, %s, false)", (key, value))
+    try:
+        with mapped_errors():
+            for key, value in settings.items():
+                connection.execute("SELECT set_config(%s, %s, false)", (key, value))
+    except DatabaseError:
+        connection.close()
+        raise
     register_arrays(connection)
     return connection
 

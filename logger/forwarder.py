@@ -4,8 +4,10 @@ One thread owns the database connection, so that neither side waits for the othe
 transaction is under way the next scans are read. What gathers meanwhile goes into one transaction
 (scans of one process, without a gap), because current values are paid for once a transaction.
 
-After an error whose outcome is unknown the stream's row in the database says what was stored; that
-is dropped from what waits, and the rest is tried again.
+After an error whose outcome is unknown the stream's row in the database says what was stored: it
+stands where it stood, or where one of our own attempts put it (an old connection may commit late).
+What is stored waits no more, the rest is tried again. If the row stands anywhere else, somebody else
+moved it: then nothing is dropped, and the forwarder fails.
 """
 
 from __future__ import annotations
@@ -17,14 +19,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
 import psycopg
 
 from logger.database import first_line
-from logger.errors import DatabaseUnreachable
+from logger.errors import DatabaseUnreachable, StreamMoved
 from logger.repositories import Repository
 from logger.scan import Batch, Gap, Scan, ScanLayout, batch_of
+from logger.streams import StreamHead
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +36,10 @@ MAX_SCANS_A_BATCH = 20
 MAX_WAITING = 1000
 """Scans kept in memory while the database is slow or away; then the poller waits and scans are missed."""
 _BACK_OFF_S = (0.1, 5.0)
+_MOST_UNKNOWN = 100
+"""Attempts of unknown outcome that are remembered, the newest."""
+_LAST_WORD_S = 1.0
+"""How long after the time for draining the thread may take to give up by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,15 @@ class Stored:
     scans: tuple[Scan, ...]
     started_ns: int
     committed_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What one transaction was to store: the oldest that waits."""
+
+    what: Batch | Gap
+    scans: tuple[Scan, ...] = ()
+    started_ns: int = field(default_factory=time.monotonic_ns)
 
 
 class Forwarder:
@@ -65,6 +82,9 @@ class Forwarder:
         self._max_scans_a_batch = max_scans_a_batch
         self._max_waiting = max_waiting
         self._waiting: deque[Scan | Gap] = deque()
+        self._unknown: dict[StreamHead, _Attempt] = {}
+        """Attempts that may have been committed, by where they would have put the stream."""
+        self._failures = 0
         self._changed = threading.Condition()
         self._closing = False
         self._give_up_at = float("inf")
@@ -93,13 +113,16 @@ class Forwarder:
         """Scans and gaps that are not stored yet."""
         return len(self._waiting)
 
-    async def wait_for_room(self) -> None:
-        """Return when fewer than `max_waiting` scans wait."""
-        while len(self._waiting) >= self._max_waiting and self.failed is None:
-            loop, event = asyncio.get_running_loop(), asyncio.Event()
-            self._room = (loop, event)
-            if len(self._waiting) >= self._max_waiting:
-                await event.wait()
+    async def wait_for_room(self, stop: asyncio.Event) -> None:
+        """Return when fewer than `max_waiting` scans wait, or when `stop` is set."""
+        while self._is_full() and not stop.is_set():
+            loop, room = asyncio.get_running_loop(), asyncio.Event()
+            self._room = (loop, room)
+            if self._is_full():
+                ends = [loop.create_task(event.wait()) for event in (room, stop)]
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                for end in ends:
+                    end.cancel()
 
     def close(self, drain_s: float = 10.0) -> int:
         """Store what waits, for at most `drain_s`; returns how many items could not be stored."""
@@ -107,7 +130,9 @@ class Forwarder:
             self._closing = True
             self._give_up_at = time.monotonic() + drain_s
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(drain_s + _LAST_WORD_S)
+        if self._thread.is_alive():
+            self.failed = DatabaseUnreachable(f"the database gave no answer in {drain_s:g} s")
         return len(self._waiting)
 
     def _run(self) -> None:
@@ -121,6 +146,9 @@ class Forwarder:
             self._tell_room()
             self._repository.close()
 
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= self._max_waiting and self.failed is None
+
     def _wait_for_work(self) -> bool:
         with self._changed:
             while not self._waiting and not self._closing:
@@ -128,69 +156,92 @@ class Forwarder:
             return bool(self._waiting)
 
     def _store_next(self) -> None:
-        items = self._next_items()
-        started_ns = time.monotonic_ns()
+        attempt = self._next_attempt()
         try:
-            first = items[0]
-            if isinstance(first, Gap):
-                self._repository.record_gap(first)
+            if isinstance(attempt.what, Gap):
+                self._repository.record_gap(attempt.what)
             else:
-                scans = [item for item in items if isinstance(item, Scan)]
-                batch = batch_of(scans, self._layout)
-                self._repository.store(batch)
-                self._on_stored(Stored(batch, tuple(scans), started_ns, time.monotonic_ns()))
-        except (psycopg.OperationalError, psycopg.InternalError) as exc:
-            log.warning("storing failed, trying again: %s", first_line(exc))
-            self._reopen()
-            self._drop_stored()
+                self._repository.store(attempt.what)
+        except (psycopg.OperationalError, psycopg.InternalError, StreamMoved) as exc:
+            self._find_out(attempt, exc)
         else:
-            for _ in items:
-                self._waiting.popleft()
+            self._release(attempt)
         self._tell_room()
 
-    def _next_items(self) -> list[Scan | Gap]:
+    def _release(self, attempt: _Attempt) -> None:
+        """The attempt is proven to be committed: what it held waits no more."""
+        if not isinstance(attempt.what, Gap):
+            self._on_stored(Stored(attempt.what, attempt.scans, attempt.started_ns, time.monotonic_ns()))
+        self._unknown.clear()
+        self._failures = 0
+        for _ in range(max(1, len(attempt.scans))):
+            self._waiting.popleft()
+
+    def _find_out(self, attempt: _Attempt, failure: psycopg.Error | StreamMoved) -> None:
+        """After a failure: read where the stream stands, and go on from there."""
+        before, attempted = self._repository.head, self._repository.attempted
+        if attempted is not None and not self._repository.is_certain:
+            self._unknown[attempted] = attempt
+            while len(self._unknown) > _MOST_UNKNOWN:
+                del self._unknown[next(iter(self._unknown))]
+        self._failures += 1
+        if isinstance(failure, psycopg.Error):
+            log.warning("storing failed, trying again: %s", first_line(failure))
+            if self._failures > 1:
+                self._pause(self._failures, failure)
+        self._reopen()
+        head = self._repository.head
+        if head in self._unknown:
+            self._release(self._unknown[head])
+        elif head != before:
+            raise StreamMoved(
+                f"the stream stands at scan {head.last_scan}, where this logger did not put it: is "
+                "another logger using it?"
+            )
+        elif isinstance(failure, StreamMoved):
+            raise failure
+
+    def _next_attempt(self) -> _Attempt:
         """What goes into the next transaction: one gap, or contiguous scans of one process."""
         first = self._waiting[0]
-        items = [first]
         if isinstance(first, Gap):
-            return items
+            return _Attempt(first)
+        scans = [first]
         for i in range(1, min(len(self._waiting), self._max_scans_a_batch)):
             item = self._waiting[i]
             if isinstance(item, Gap) or item.process_number != first.process_number:
                 break
-            items.append(item)
-        return items
+            scans.append(item)
+        started_ns = time.monotonic_ns()  # combining them is part of the transaction's time
+        return _Attempt(batch_of(scans, self._layout), tuple(scans), started_ns)
 
     def _reopen(self) -> None:
         self._repository.close()
-        shortest, longest = _BACK_OFF_S
-        pause = shortest
-        while True:
+        for attempt in count(1):
             try:
                 self._repository = self._open_repository()
             except (DatabaseUnreachable, psycopg.OperationalError) as exc:
-                if time.monotonic() > self._give_up_at:
-                    raise
                 log.warning("no database, trying again: %s", exc)
+                self._pause(attempt, exc)
             else:
                 self.reconnects += 1
                 return
-            with self._changed:  # a stop ends the pause
-                self._changed.wait_for(lambda: self._closing, random.uniform(shortest, pause))
-            pause = min(2 * pause, longest)
 
-    def _drop_stored(self) -> None:
-        """Drop what the database has already: an unknown outcome may have been a commit."""
-        last = self._repository.head.last_scan
-        while self._waiting:
-            item = self._waiting[0]
-            end = item.last_scan if isinstance(item, Gap) else item.number
-            if end > last:
+    def _pause(self, failures: int, failure: Exception) -> None:
+        """Wait, longer each time; once the time for draining is over, raise the failure instead."""
+        shortest, longest = _BACK_OFF_S
+        seconds = random.uniform(shortest, min(longest, shortest * 2 ** min(failures, 16)))
+        with self._changed:
+            if not self._closing:  # a stop ends the pause
+                self._changed.wait_for(lambda: self._closing, seconds)
                 return
-            self._waiting.popleft()
+            left = self._give_up_at - time.monotonic()
+            if left <= 0:
+                raise failure
+            self._changed.wait(min(seconds, left))
 
     def _tell_room(self) -> None:
-        if self._room is not None and len(self._waiting) < self._max_waiting:
+        if self._room is not None and not self._is_full():
             loop, event = self._room
             self._room = None
             loop.call_soon_threadsafe(event.set)

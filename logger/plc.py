@@ -1,8 +1,9 @@
 """One connection to a PLC: reads blocks and believes no reply before every byte of it is checked.
 
-pymodbus is the client. It accepts replies that are too short, too long or for another function, so
-the frame is checked here as it came over the wire. After a timeout or a bad reply nobody knows what
-the next bytes on the connection mean: it is closed.
+pymodbus is the client. It accepts replies that are too short, too long or for another function, skips
+those of other transactions, and raises in the event loop at what it cannot decode; so the bytes are
+checked here as they come over the wire, before pymodbus sees them. After a timeout or a bad reply
+nobody knows what the next bytes on the connection mean: it is closed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInput
 
 from logger.errors import BadReply, ExceptionReply, PlcError, PlcUnreachable
 from logger.read_plan import ReadBlock
-from plcsim.limits import EXCEPTION_BIT, MBAP_HEADER_BYTES, ExceptionCode
+from plcsim.limits import (
+    EXCEPTION_BIT,
+    MAX_MBAP_LENGTH,
+    MBAP_HEADER_BYTES,
+    MIN_MBAP_LENGTH,
+    ExceptionCode,
+)
 from plcsim.parameters import Table
 
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # we report its errors ourselves
@@ -44,14 +51,18 @@ class PlcConnection:
         self.where = f"{host}:{port}"
         self._unit_id = unit_id
         self._timeout_s = timeout_s
+        self._asked: tuple[ReadBlock, ModbusPDU] | None = None
         self._frame = b""
+        """What has arrived since the request was sent."""
+        self._data = b""
         self._client = AsyncModbusTcpClient(
             host,
             port=port,
             timeout=timeout_s,
             retries=0,
             reconnect_delay=0,
-            trace_packet=self._remember,
+            trace_packet=self._pass_on,
+            trace_connect=self._connection_changed,
         )
 
     async def connect(self) -> None:
@@ -74,30 +85,61 @@ class PlcConnection:
         """
         await self.connect()
         request = _REQUESTS[block.table](address=block.address, count=block.count, dev_id=self._unit_id)
-        self._frame = b""
+        self._frame, self._asked = b"", (block, request)
         try:
             await self._client.execute(False, request)
-            data = self._checked(block, request)
         except (ModbusException, OSError) as exc:
             self.close()
             raise self._failure(exc) from exc
-        except BadReply:
+        except (BadReply, PlcUnreachable):
             self.close()
             raise
+        finally:
+            self._asked = None
+        data = np.frombuffer(self._data, dtype=np.uint8)
         if block.table.is_bits:
-            bits = np.frombuffer(data, dtype=np.uint8)
-            return np.unpackbits(bits, count=block.count, bitorder="little")
-        return np.frombuffer(data, dtype=np.uint8)
-
-    def _remember(self, sending: bool, data: bytes) -> bytes:
-        if not sending:
-            self._frame = data
+            return np.unpackbits(data, count=block.count, bitorder="little")
         return data
+
+    def _pass_on(self, sending: bool, data: bytes) -> bytes:
+        """pymodbus shows every byte here first; it gets only what is part of our reply."""
+        if sending:
+            return data
+        if self._asked is None:  # nobody asked: the connection is out of step
+            self.close()
+            return b""
+        self._frame = data if data.startswith(self._frame) else self._frame + data
+        if self._is_complete():
+            try:
+                self._data = self._checked(*self._asked)
+            except PlcError as exc:
+                self._end_read(exc)
+                return b""
+        return data
+
+    def _is_complete(self) -> bool:
+        """Whether the frame is all there, or can never be one."""
+        if len(self._frame) < MBAP_HEADER_BYTES - 1:
+            return False
+        protocol_id, length = struct.unpack_from(">HH", self._frame, 2)
+        if protocol_id != 0 or not MIN_MBAP_LENGTH <= length <= MAX_MBAP_LENGTH:
+            return True
+        return len(self._frame) >= MBAP_HEADER_BYTES - 1 + length
+
+    def _connection_changed(self, connected: bool) -> None:
+        if not connected and self._asked:
+            self._end_read(PlcUnreachable(f"the PLC at {self.where} closed the connection"))
+
+    def _end_read(self, exc: PlcError) -> None:
+        """Let the read that waits raise this, at once instead of after its timeout."""
+        waiting = self._client.ctx.response_future
+        if not waiting.done():
+            waiting.set_exception(exc)
 
     def _failure(self, exc: Exception) -> PlcError:
         if self._frame:
             return BadReply(f"the PLC at {self.where} sent what is no reply: {self._frame.hex()}")
-        return PlcUnreachable(f"the PLC at {self.where} gave no answer: {exc}")
+        return PlcUnreachable(f"the PLC at {self.where} gave no answer in {self._timeout_s:g} s")
 
     def _checked(self, block: ReadBlock, request: ModbusPDU) -> bytes:
         """The data bytes of the reply, once everything about it is right."""

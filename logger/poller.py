@@ -30,12 +30,15 @@ _QUALITY_OF_EXCEPTION = {
     ExceptionCode.DEVICE_BUSY: Quality.UNCERTAIN_LAST_USABLE,
 }
 
+_MOST_COMPLAINTS = 20
+"""Different errors that are logged before the PLC is well again; garbage would never end."""
+
 
 class Sink(Protocol):
     """Takes scans and gaps in order."""
 
-    async def wait_for_room(self) -> None:
-        """Return when `put` will take another scan."""
+    async def wait_for_room(self, stop: asyncio.Event) -> None:
+        """Return when `put` will take another scan, or when `stop` is set."""
 
     def put(self, item: Scan | Gap) -> None:
         """Take what comes next in the stream."""
@@ -58,7 +61,8 @@ class Reader:
         ]
         self.errors = 0
         """Blocks that could not be read."""
-        self.last_error = ""
+        self._complaints: set[str] = set()
+        """What has been logged since the last scan without an error."""
 
     async def read(self, number: int) -> Scan:
         """One scan; what cannot be read is NaN with a quality that says why."""
@@ -66,15 +70,15 @@ class Reader:
         quality = np.full(self._size, Quality.GOOD, dtype=np.int16)
         recorded_at = np.empty(self._size, dtype=np.int64)
         started_ns = time.monotonic_ns()
-        reachable = True
+        errors_before, unreachable = self.errors, None
         for block, codec, columns in self._blocks:
             try:
-                if not reachable:  # one timeout a scan is enough
-                    raise PlcUnreachable(self.last_error)
+                if unreachable:  # one timeout a scan is enough
+                    raise unreachable
                 data = await self._plc.read(block)
                 values[columns] = codec.decode(data)
             except PlcError as exc:
-                reachable = reachable and not isinstance(exc, PlcUnreachable)
+                unreachable = exc if isinstance(exc, PlcUnreachable) else None
                 self._count(exc)
                 quality[columns] = _quality_of(exc)
             recorded_at[columns] = time.time_ns() // 1000
@@ -82,12 +86,15 @@ class Reader:
         if not_a_number.any():
             values[not_a_number] = np.nan
             quality[not_a_number & (quality == Quality.GOOD)] = Quality.BAD_SENSOR_FAILURE
+        if self._complaints and self.errors == errors_before:
+            self._complaints.clear()
+            log.warning("the PLC answers everything again")
         return Scan(number, values, quality, recorded_at, started_ns=started_ns)
 
     def _count(self, exc: PlcError) -> None:
         self.errors += 1
-        if str(exc) != self.last_error:
-            self.last_error = str(exc)
+        if str(exc) not in self._complaints and len(self._complaints) < _MOST_COMPLAINTS:
+            self._complaints.add(str(exc))
             log.warning("%s", exc)
 
 
@@ -124,7 +131,9 @@ class Poller:
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set; the scan in hand is finished."""
         while not stop.is_set():
-            await self._sink.wait_for_room()
+            await self._sink.wait_for_room(stop)
+            if stop.is_set():
+                return
             due = self._schedule.next_due()
             if not await _wait_until(due.due_ns, stop):
                 return

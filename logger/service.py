@@ -7,6 +7,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -106,19 +107,29 @@ async def _run(settings: Settings, hooks: Hooks) -> Status:
         config.modbus.timeout_s,
     )
     await plc.connect()
-    _prepare(settings)
-    forwarder = Forwarder(lambda: _open(settings, layout), layout, _counted(status, hooks))
+    try:
+        _prepare(settings)
+        forwarder = Forwarder(lambda: _open(settings, layout), layout, _counted(status, hooks))
+    except BaseException:
+        plc.close()
+        raise
     reader = Reader(plc, blocks, config)
     stop = asyncio.Event()
     _stop_on_signals(stop, settings.duration_s)
     forwarder.on_failure = _in_loop(stop.set)
+
+    def on_scan(due: Due, scan: Scan) -> None:
+        status.scans += 1
+        status.lags_ms.append((scan.started_ns - due.due_ns) / 1e6)
+        hooks.on_scan(due, scan)
+
     poller = Poller(
         reader,
         Schedule(settings.interval_s, forwarder.next_scan),
         layout,
         forwarder,
         forwarder.process_number,
-        lambda due, scan: (_count_scan(status, due, scan), hooks.on_scan(due, scan))[0],
+        on_scan,
     )
     forwarder.start()
     hooks.on_ready(status)
@@ -137,7 +148,7 @@ async def _run(settings: Settings, hooks: Hooks) -> Status:
         status.not_stored = await asyncio.to_thread(forwarder.close)
         report()
     if forwarder.failed is not None:
-        raise _explained(forwarder.failed)
+        raise _explained(forwarder.failed, status.not_stored)
     return status
 
 
@@ -148,9 +159,14 @@ def _prepare(settings: Settings) -> None:
 
 
 def _open(settings: Settings, layout: ScanLayout) -> Repository:
-    connection = connect(settings.conninfo, settings.schema)
     repository = REPOSITORIES[settings.repository]
-    return repository(connection, layout.device_id, settings.stream_id, layout.recipe)
+    connection = connect(settings.conninfo, settings.schema)
+    try:
+        with mapped_errors():
+            return repository(connection, layout.device_id, settings.stream_id, layout.recipe)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _counted(status: Status, hooks: Hooks) -> Callable[[Stored], None]:
@@ -164,11 +180,6 @@ def _counted(status: Status, hooks: Hooks) -> Callable[[Stored], None]:
     return on_stored
 
 
-def _count_scan(status: Status, due: Due, scan: Scan) -> None:
-    status.scans += 1
-    status.lags_ms.append((scan.started_ns - due.due_ns) / 1e6)
-
-
 def _stop_on_signals(stop: asyncio.Event, duration_s: float | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -179,7 +190,12 @@ def _stop_on_signals(stop: asyncio.Event, duration_s: float | None) -> None:
 
 def _in_loop(callback: Callable[[], None]) -> Callable[[], None]:
     loop = asyncio.get_running_loop()
-    return lambda: loop.call_soon_threadsafe(callback) and None
+
+    def call() -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(callback)
+
+    return call
 
 
 async def _every_second(report: Callable[[], None]) -> None:
@@ -188,12 +204,13 @@ async def _every_second(report: Callable[[], None]) -> None:
         report()
 
 
-def _explained(failure: BaseException) -> BaseException:
+def _explained(failure: BaseException, not_stored: int) -> BaseException:
+    lost = f"; {not_stored} scans or gaps were not stored" if not_stored else ""
     try:
         with mapped_errors():
             raise failure
     except DatabaseError as exc:
-        return exc
+        return type(exc)(f"{exc}{lost}")
     except BaseException as exc:  # noqa: BLE001 - handed on to the caller
         return exc
 

@@ -8,7 +8,7 @@ positions at which its bytes are looked up, so that decoding is one lookup a dat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from plcsim.parameters import ByteOrder, DataType, Parameter, Table
 Values = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
 
-_WIRE_DTYPE = {
+_WIRE_DTYPE: dict[DataType, np.dtype[Any]] = {
     DataType.INT16: np.dtype(">i2"),
     DataType.UINT16: np.dtype(">u2"),
     DataType.INT32: np.dtype(">i4"),
@@ -110,6 +110,7 @@ def _field(data_type: DataType, parameters: Sequence[Parameter], address: int) -
 def _positions(parameter: Parameter, start: int) -> list[int]:
     if parameter.table.is_bits:
         return [start + bit for bit in range(parameter.width)]
+    order: tuple[int, ...]
     if parameter.width == 1:
         order = (1, 0) if parameter.byte_order in _SWAPPED_REGISTER else (0, 1)
     else:
@@ -125,7 +126,7 @@ def _whole(values: Values, low: float, high: float) -> Values:
     return np.asarray(np.clip(np.rint(np.nan_to_num(values, nan=0.0)), low, high))
 
 
-def _to_wire(values: Values, dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+def _to_wire(values: Values, dtype: np.dtype[Any]) -> NDArray[Any]:
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             return values.astype(dtype)

@@ -15,7 +15,7 @@ from plcsim.errors import PlcsimError
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
-class Seconds(click.ParamType):
+class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """A duration option: a number of seconds, or with a unit: 250ms, 30s, 10m, 2h."""
 
     name = "duration"
@@ -29,7 +29,7 @@ class Seconds(click.ParamType):
         return float(match[1]) * _UNITS[match[2] or ""]
 
 
-class HostPort(click.ParamType):
+class HostPort(click.ParamType):  # type: ignore[type-arg]
     """HOST:PORT, or [IPv6]:PORT."""
 
     name = "host:port"

@@ -101,7 +101,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            alias = self.peek_event()
+            alias = self.peek_event()  # type: ignore[no-untyped-call]
             problem = f"aliases (*{alias.anchor}) are not supported"
             raise ComposerError(None, None, problem, alias.start_mark)
         return super().compose_node(parent, index)

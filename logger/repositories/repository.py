@@ -45,6 +45,8 @@ class Repository(ABC):
         self._key = {"device_id": device_id, "stream_id": Int4(stream_id)}
         self.process_id: UUID | None = None
         self.process_number: int | None = None
+        self.attempted: StreamHead | None = None
+        """Where the last `store` or `record_gap` meant to put the stream; None: it did not get so far."""
         self.head = self._open()
 
     def _open(self) -> StreamHead:
@@ -60,12 +62,18 @@ class Repository(ABC):
         """Close the connection."""
         self._connection.close()
 
+    @property
+    def is_certain(self) -> bool:
+        """After an error: whether the database has ended the transaction, so that nothing was stored."""
+        return self._connection.info.transaction_status is TransactionStatus.IDLE
+
     def store(self, batch: Batch) -> None:
         """Store a batch that continues the stream; returns when the commit is proven.
 
         Raises StreamMoved if the stream does not stand at `head` (then nothing was stored) and
         psycopg.Error; after psycopg.OperationalError the outcome is unknown.
         """
+        self.attempted = None
         if batch.process_number == self.process_number:
             self._store(batch, self.process_id)
             self._prove_idle()
@@ -80,6 +88,7 @@ class Repository(ABC):
 
     def record_gap(self, gap: Gap) -> None:
         """Record scans that were not read, so that the stream stays contiguous; raises as `store`."""
+        self.attempted = None
         transaction_id = uuid4()
         digest = gap_hash(gap, self._device_id, self._stream_id, transaction_id, self.head.head_hash)
         row = self._connection.execute(
@@ -137,6 +146,7 @@ class Repository(ABC):
     def _ledger(self, first_scan: int, last_scan: int, transaction_id: UUID, digest: bytes) -> dict[str, Any]:
         if first_scan != self.head.last_scan + 1:
             raise StreamMoved(self._moved(first_scan))
+        self.attempted = StreamHead(last_scan, digest)
         return {
             **self._key,
             "first_scan": Int8(first_scan),

@@ -1,0 +1,110 @@
+"""The two arms of a comparison: a server, a schema each, and a live worker process each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from psycopg import Connection, sql
+
+from bench.machine import machine
+from bench.workload import SlotRequest, SlotResult, WorkerInfo, WorkerSettings, device_id_of, prepare, run_slot
+from logger.database import checked_conninfo, connect, mapped_errors, prepare_schema, register_device
+from logger.embedded import EmbeddedPostgres, data_folder
+
+BENCH_SETTINGS = {
+    "max_wal_size": "16GB",
+    "min_wal_size": "1GB",
+    "checkpoint_timeout": "1h",
+    "shared_buffers": "1GB",
+    "max_connections": "300",
+    "autovacuum_naptime": "1h",
+}
+"""No checkpoint and no automatic vacuum falls into a run of minutes; both would hit one arm only."""
+
+
+@contextmanager
+def bench_server(url: str | None) -> Iterator[str]:
+    """Connection string of the given server, or of an embedded one of its own that is removed after."""
+    if url is not None:
+        yield checked_conninfo(url)
+        return
+    folder = data_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    server = EmbeddedPostgres(Path(tempfile.mkdtemp(prefix="bench-", dir=folder)), BENCH_SETTINGS)
+    try:
+        with server:
+            yield server.conninfo
+    finally:
+        server.remove()
+
+
+@contextmanager
+def bench_schema(monitor: Connection[Any], conninfo: str, name: str, machines: Sequence[int], running: bool
+                 ) -> Iterator[str]:
+    """A schema of our own with the machines registered in it; dropped after."""
+    schema = f"plcbench_{uuid4().hex[:8]}_{name}"
+    try:
+        with connect(conninfo, schema) as connection:
+            prepare_schema(connection, schema)
+            for parameters in machines:
+                register_device(connection, machine(parameters, device_id_of(parameters), running))
+        yield schema
+    finally:
+        with mapped_errors():
+            monitor.execute("SET client_min_messages = error")
+            monitor.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
+
+
+@dataclass
+class Arm:
+    """One side of the comparison."""
+
+    name: str
+    """A or B."""
+    repository: str
+    schema: str
+    worker: ProcessPoolExecutor
+    info: WorkerInfo
+    stored: int = 0
+    """Transactions that the worker says it stored."""
+    rows: int = 0
+
+    def run(self, request: SlotRequest) -> SlotResult:
+        """Run a slot in the arm's worker and wait for it."""
+        result = self.worker.submit(run_slot, request).result()
+        self.stored += result.transactions
+        self.rows += result.transactions * result.parameters
+        return result
+
+
+def spawn_worker() -> ProcessPoolExecutor:
+    """One worker process that shares nothing with us."""
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+
+@contextmanager
+def two_arms(monitor: Connection[Any], repositories: tuple[str, str], settings: WorkerSettings
+             ) -> Iterator[tuple[Arm, Arm]]:
+    """Arms A and B, each with its schema and its prepared worker; all gone after."""
+    with ExitStack() as stack:
+        prepared: list[tuple[str, str, str, ProcessPoolExecutor, Future[WorkerInfo]]] = []
+        for name, repository in zip("AB", repositories, strict=True):
+            schema = stack.enter_context(
+                bench_schema(monitor, settings.conninfo, name.lower(), settings.machines, settings.running)
+            )
+            worker = stack.enter_context(spawn_worker())
+            mine = replace(settings, schema=schema, repository=repository)
+            prepared.append((name, repository, schema, worker, worker.submit(prepare, mine)))
+        a, b = (
+            Arm(name, repository, schema, worker, future.result())
+            for name, repository, schema, worker, future in prepared
+        )
+        yield a, b

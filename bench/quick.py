@@ -1,0 +1,211 @@
+"""`plcbench quick`: what does synchronization cost? An answer in about a minute, with its doubts.
+
+1. Warm up both arms; from what they reach, choose one rate that both can carry.
+2. The comparison: pairs of slots, each with a part at saturation and a part at the fixed rate.
+3. Parameters per scan from 10 to 200, and three writers on the same rows, briefly.
+4. Verify everything that was stored; then judge.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg import Connection
+
+from bench.arms import Arm, bench_server, two_arms
+from bench.comparison import Comparison, compare
+from bench.concurrency import WRITERS, Concurrency, concurrency_check
+from bench.emulators import emulators
+from bench.environment import environment
+from bench.quick_result import quick_json
+from bench.resources import server_counters
+from bench.slots import Pair, run_pairs, slot_order
+from bench.statistics import paired_impact
+from bench.verdict import Outcome, Targets, overall
+from bench.verify import Verification, verify
+from bench.workload import SlotRequest, WorkerSettings
+from logger.database import connect
+
+PAIR_S = 2.5
+"""Length of a pair: long enough for some hundred transactions in each part of a slot."""
+FEWEST_PAIRS = 4
+RAMP_S = 0.1
+SHARE_OF_CAPACITY = 0.6
+"""The fixed rate, as a share of what the slower arm reaches at saturation."""
+WARM_UP_S = 1.0
+BATCH_SIZES = (10, 25, 50, 100, 200)
+_BATCH_SLOT_S = 0.55
+_BATCH_PAIRS = 2
+_WRITERS_S = 2.0
+
+
+@dataclass(frozen=True)
+class QuickSettings:
+    """What to compare and for how long."""
+
+    parameters: int = 84
+    duration_s: float = 30.0
+    """Of the comparison alone."""
+    a: str = "baseline"
+    b: str = "synchronizing"
+    url: str | None = None
+    running: bool = True
+    """Whether a process runs, so that process rows are written too."""
+    plc: bool = False
+    """Whether each scan is read from an emulator over Modbus TCP."""
+    seed: int = 1
+    extras: bool = True
+    """Whether batch sizes and concurrent writers are looked at."""
+    targets: Targets = field(default_factory=Targets)
+
+    @property
+    def pairs(self) -> int:
+        return max(FEWEST_PAIRS, round(self.duration_s / PAIR_S))
+
+    @property
+    def machines(self) -> tuple[int, ...]:
+        more = BATCH_SIZES if self.extras else ()
+        return tuple(sorted({self.parameters, *more}))
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """Both arms at one number of parameters per scan: a first look, without a class."""
+
+    parameters: int
+    a_per_s: float
+    b_per_s: float
+    """Parameters stored a second."""
+    loss: float
+
+
+@dataclass(frozen=True)
+class QuickResult:
+    """Everything a run has found; `json` is what was written."""
+
+    settings: QuickSettings
+    comparison: Comparison
+    batch_sizes: list[BatchSize]
+    concurrency: dict[str, Concurrency]
+    verifications: dict[str, Verification]
+    invalid: list[str]
+    outcome: Outcome
+    json: dict[str, Any]
+
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and how many seconds of the plan that was."""
+
+
+def run_quick(settings: QuickSettings, progress: Progress = lambda what, seconds: None) -> QuickResult:
+    """Run the whole comparison. Raises DatabaseError, EmbeddedError."""
+    started = time.time()
+    with (
+        bench_server(settings.url) as conninfo,
+        connect(conninfo) as monitor,
+        emulators(settings.machines if settings.plc else (), settings.running) as plc,
+    ):
+        where = environment(monitor)
+        worker = WorkerSettings(conninfo, "", "", settings.machines, settings.running, plc=plc or None)
+        with two_arms(monitor, (settings.a, settings.b), worker) as arms:
+            rate = _warm_up(arms, settings, monitor)
+            progress("warm-up", 2 * WARM_UP_S)
+            pairs = _compare(arms, settings, rate, monitor, progress)
+            comparison = compare(pairs, settings.targets, settings.seed)
+            batch_sizes = _batch_sizes(arms, settings, monitor, progress) if settings.extras else []
+            invalid = _doubts(arms, pairs, monitor)
+            verifications = {}
+            for arm in arms:
+                with connect(conninfo, arm.schema) as connection:
+                    verifications[arm.name] = verify(connection)
+                progress("verify", 3.0)
+        concurrency = {}
+        if settings.extras:
+            for name in dict.fromkeys((settings.a, settings.b)):
+                concurrency[name] = concurrency_check(
+                    monitor, conninfo, name, settings.parameters, settings.running, _WRITERS_S
+                )
+                progress("concurrent writers", _WRITERS_S + 2)
+                if concurrency[name].verification.violations:
+                    invalid.append(f"{WRITERS} concurrent writers through {name} broke an invariant")
+    for name, verification in verifications.items():
+        if verification.violations:
+            invalid.append(f"arm {name}: {verification.violations} violations of the invariants")
+    outcome = overall(comparison.judgements, invalid)
+    result = QuickResult(settings, comparison, batch_sizes, concurrency, verifications, invalid, outcome, {})
+    result.json.update(quick_json(result, pairs, rate, where, started))
+    return result
+
+
+def planned_seconds(settings: QuickSettings) -> float:
+    """About how long a run takes, in the units in which progress is reported."""
+    extras = len(BATCH_SIZES) * 2 * _BATCH_PAIRS * (_BATCH_SLOT_S + RAMP_S) + 2 * (_WRITERS_S + 2)
+    return 2 * WARM_UP_S + settings.pairs * PAIR_S + 2 * 3.0 + (extras if settings.extras else 0)
+
+
+def _warm_up(arms: tuple[Arm, Arm], settings: QuickSettings, monitor: Connection[Any]) -> float:
+    """Fill caches, give the planner statistics, leave no checkpoint due; returns the rate to pace at."""
+    for arm in arms:
+        for parameters in settings.machines:
+            long = parameters == settings.parameters
+            arm.run(SlotRequest(parameters, ramp_s=WARM_UP_S if long else 0.1))
+    monitor.execute("ANALYZE")
+    if monitor.execute("SELECT pg_has_role(current_user, 'pg_checkpoint', 'member')").fetchone() == (True,):
+        monitor.execute("CHECKPOINT")
+    reached = []
+    for arm in arms:
+        warm = arm.run(SlotRequest(settings.parameters, saturated_s=WARM_UP_S / 2)).saturated
+        assert warm is not None
+        reached.append(warm.per_second)
+    return max(1.0, SHARE_OF_CAPACITY * min(reached))
+
+
+def _compare(
+    arms: tuple[Arm, Arm], settings: QuickSettings, rate: float, monitor: Connection[Any], progress: Progress
+) -> list[Pair]:
+    part_s = (PAIR_S / 2 - RAMP_S) / 2
+    request = SlotRequest(settings.parameters, RAMP_S, part_s, part_s, rate)
+    order = slot_order(settings.pairs, settings.seed)
+    return run_pairs(arms, request, order, monitor, lambda: progress("comparison", PAIR_S / 2))
+
+
+def _batch_sizes(
+    arms: tuple[Arm, Arm], settings: QuickSettings, monitor: Connection[Any], progress: Progress
+) -> list[BatchSize]:
+    found = []
+    for parameters in BATCH_SIZES:
+        request = SlotRequest(parameters, RAMP_S, saturated_s=_BATCH_SLOT_S)
+        pairs = run_pairs(
+            arms, request, slot_order(_BATCH_PAIRS, settings.seed + parameters), monitor,
+            lambda: progress("parameters per scan", _BATCH_SLOT_S + RAMP_S), most_repeats=0,
+        )
+        a = [_per_second(pair.a.result.saturated) for pair in pairs]
+        b = [_per_second(pair.b.result.saturated) for pair in pairs]
+        found.append(
+            BatchSize(parameters, parameters * sum(a) / len(a), parameters * sum(b) / len(b),
+                      -paired_impact(a, b).effect)
+        )
+    return found
+
+
+def _per_second(loop: Any) -> float:
+    return float(loop.per_second)
+
+
+def _doubts(arms: tuple[Arm, Arm], pairs: list[Pair], monitor: Connection[Any]) -> list[str]:
+    """Why the run may not be believed: disturbed slots, or a server that counts otherwise than we."""
+    doubts = [
+        f"pair {index + 1} was disturbed, also when repeated: {'; '.join(pair.disturbed)}"
+        for index, pair in enumerate(pairs)
+        if pair.disturbed
+    ]
+    for arm in arms:
+        inserted = server_counters(monitor, arm.schema).history_inserts
+        if inserted != arm.rows:
+            doubts.append(f"arm {arm.name} stored {arm.rows:,} history rows, the server counts {inserted:,}")
+    return doubts
+
+

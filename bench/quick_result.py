@@ -1,0 +1,84 @@
+"""What a quick run writes: every figure with what it was computed from."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from bench.comparison import Metric, slot_json
+from bench.plant import plant_units
+from bench.results import now_utc
+from bench.slots import Pair
+from bench.statistics import Impact
+from bench.verdict import Judgement
+
+if TYPE_CHECKING:
+    from bench.quick import QuickResult
+
+
+def quick_json(
+    result: QuickResult, pairs: list[Pair], rate: float, where: dict[str, Any], started: float
+) -> dict[str, Any]:
+    """The content of a result file of kind quick."""
+    settings, comparison = result.settings, result.comparison
+    return {
+        "finished_at": now_utc(),
+        "took_s": round(time.time() - started, 1),
+        "command": sys.argv[1:],
+        "settings": {
+            "parameters": settings.parameters, "duration_s": settings.duration_s, "a": settings.a,
+            "b": settings.b, "process_running": settings.running, "over_modbus": settings.plc,
+            "seed": settings.seed, "pairs": settings.pairs, "fixed_rate_per_s": round(rate, 3),
+            "scans_per_transaction": 1,
+        },
+        "outcome": result.outcome.value,
+        "invalid": result.invalid,
+        "judgements": [_judgement(judgement) for judgement in comparison.judgements],
+        "metrics": [_metric(metric) for metric in comparison.metrics],
+        "success": {"a": list(comparison.success[0]), "b": list(comparison.success[1])},
+        "wal_bytes_per_transaction": {
+            "a": round(comparison.wal_bytes[0], 1), "b": round(comparison.wal_bytes[1], 1)
+        },
+        "plant": plant_units(comparison),
+        "parameters_per_scan": [
+            {"parameters": size.parameters, "a_per_s": round(size.a_per_s, 1),
+             "b_per_s": round(size.b_per_s, 1), "loss": round(size.loss, 4)}
+            for size in result.batch_sizes
+        ],
+        "concurrency": {
+            name: {"writers": check.writers, "per_second": round(check.per_second, 1),
+                   "transactions": check.transactions, "failures": check.failures,
+                   "deadlocks": check.deadlocks, "verification": check.verification.to_json()}
+            for name, check in result.concurrency.items()
+        },
+        "verification": {name: check.to_json() for name, check in result.verifications.items()},
+        "environment": where,
+        "slots": [slot_json(slot) for pair in pairs for slot in (pair.a, pair.b)],
+    }
+
+
+def _metric(metric: Metric) -> dict[str, Any]:
+    return {
+        "name": metric.name, "unit": metric.unit, "a": _number(metric.a), "b": _number(metric.b),
+        "judged": metric.judged, "cost": _impact(metric.cost),
+    }
+
+
+def _judgement(judgement: Judgement) -> dict[str, Any]:
+    return {
+        "metric": judgement.metric, "outcome": judgement.outcome.value, "level": judgement.level,
+        "target": judgement.target, "cost": _impact(judgement.cost), "value": _number(judgement.value),
+    }
+
+
+def _impact(impact: Impact | None) -> dict[str, Any] | None:
+    if impact is None:
+        return None
+    return {"effect": _number(impact.effect), "low": _number(impact.low), "high": _number(impact.high),
+            "pairs": impact.pairs, "sd_of_log_ratio": _number(impact.sd)}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 6)

@@ -1,0 +1,272 @@
+"""What runs in a worker process: stores scans as fast as it goes, or at a rate fixed beforehand.
+
+Plain functions with picklable arguments. A worker keeps its connection and repositories between
+calls, so that caches, prepared statements and memory belong to its arm.
+
+Open loop: the start of scan i is `t0 + i/rate`, computed before the run and never moved by what
+happened before. response = wait + service, counted from that intended start; a scan that is late is
+stored at once, and what has not been started one window after the end counts as skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psycopg
+
+from bench.latency import Latencies, latencies_of
+from bench.machine import machine
+from bench.resources import ProcessUse, is_postgres, process_use
+from bench.scan_source import PlcScans, PrecomputedScans, ScanSource
+from logger.database import connect
+from logger.errors import DatabaseError
+from logger.repositories import REPOSITORIES, Repository
+from logger.repositories.synchronizing import SharedSynchronizingRepository
+from logger.scan import ScanLayout, batch_of
+
+_AT_IMPORT = process_use()
+
+_SPIN_NS = 200_000
+"""The system wakes a sleeper late; the last part before an intended start is waited for awake."""
+
+SHARED_SYNCHRONIZING = "synchronizing (several writers a device)"
+_REPOSITORIES: dict[str, type[Repository]] = {
+    **REPOSITORIES, SHARED_SYNCHRONIZING: SharedSynchronizingRepository
+}
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker measures with."""
+
+    conninfo: str
+    schema: str
+    repository: str
+    machines: tuple[int, ...]
+    """Parameter counts; the machine of n parameters is device `device_id_of(n)`."""
+    running: bool
+    stream_id: int = 1
+    plc: dict[int, tuple[str, int]] | None = None
+    """Where the emulators of the machines listen; None: scans are made in the worker."""
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """Who the worker is."""
+
+    pid: int
+    backend_pid: int
+    server_is_local: bool
+
+
+@dataclass(frozen=True)
+class SlotRequest:
+    """One slot: a part at saturation and a part at a fixed rate; 0 seconds leaves a part out."""
+
+    parameters: int
+    ramp_s: float = 0.1
+    """Run first and thrown away."""
+    saturated_s: float = 0.0
+    paced_s: float = 0.0
+    rate_per_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What one part of a slot did."""
+
+    seconds: float
+    transactions: int
+    failures: dict[str, int]
+    """By SQLSTATE, or the error's name where it has none."""
+    skipped: int
+    service: Latencies
+    response: Latencies
+    wait: Latencies
+
+    @property
+    def per_second(self) -> float:
+        return self.transactions / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class SlotResult:
+    """What one slot did."""
+
+    parameters: int
+    saturated: Loop | None
+    paced: Loop | None
+    transactions: int
+    """All that were stored, ramp included."""
+    cpu_s: float
+    worker_bytes: int
+    """Private memory above the level after the imports."""
+    backend_bytes: int | None
+    """Private memory of the worker's PostgreSQL backend; None if it is on another machine."""
+
+
+def device_id_of(parameters: int) -> str:
+    return f"bench-{parameters}"
+
+
+class _Writer:
+    """One machine's scans on their way into one schema."""
+
+    def __init__(self, source: ScanSource, repository: Repository, layout: ScanLayout) -> None:
+        self._source, self._repository, self._layout = source, repository, layout
+
+    def store_next(self) -> None:
+        scan = self._source.next(self._repository.head.last_scan + 1)
+        self._repository.store(batch_of([scan], self._layout))
+
+
+class _Worker:
+    """The state that a worker process keeps between calls."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._stored = 0
+        self._open()
+
+    def _open(self) -> None:
+        settings = self._settings
+        self.connection = connect(settings.conninfo, settings.schema)
+        self.writers = {n: self._writer(n) for n in settings.machines}
+
+    def _writer(self, parameters: int) -> _Writer:
+        settings = self._settings
+        config = machine(parameters, device_id_of(parameters), settings.running)
+        layout = ScanLayout(config)
+        repository = _REPOSITORIES[settings.repository](
+            self.connection, layout.device_id, settings.stream_id, layout.recipe
+        )
+        source: ScanSource = (
+            PlcScans(config, *settings.plc[parameters]) if settings.plc else PrecomputedScans(config)
+        )
+        return _Writer(source, repository, layout)
+
+    def info(self) -> WorkerInfo:
+        backend = self.connection.info.backend_pid
+        return WorkerInfo(os.getpid(), backend, is_postgres(backend))
+
+    def run(self, request: SlotRequest) -> SlotResult:
+        self._stored = 0
+        before = process_use()
+        self._closed_loop(request.parameters, request.ramp_s)
+        saturated = (
+            self._closed_loop(request.parameters, request.saturated_s) if request.saturated_s else None
+        )
+        paced = (
+            self._open_loop(request.parameters, request.paced_s, request.rate_per_s)
+            if request.paced_s
+            else None
+        )
+        self.connection.execute("SELECT pg_stat_force_next_flush()")
+        after = process_use()
+        assert before and after and _AT_IMPORT
+        return SlotResult(
+            request.parameters, saturated, paced, self._stored, after.cpu_s - before.cpu_s,
+            after.private_bytes - _AT_IMPORT.private_bytes, self._backend_bytes(),
+        )
+
+    def _backend_bytes(self) -> int | None:
+        info = self.info()
+        use: ProcessUse | None = process_use(info.backend_pid) if info.server_is_local else None
+        return use.private_bytes if use else None
+
+    def _closed_loop(self, parameters: int, seconds: float) -> Loop:
+        attempt = self._attempt(parameters)
+        failures: Counter[str] = Counter()
+        service: list[int] = []
+        start = now = time.perf_counter_ns()
+        end = start + round(seconds * 1e9)
+        while now < end:
+            failure = attempt()
+            done = time.perf_counter_ns()
+            if failure:
+                failures[failure] += 1
+            else:
+                service.append(done - now)
+            now = done
+        none = latencies_of([])
+        return Loop((now - start) / 1e9, len(service), dict(failures), 0, latencies_of(service), none, none)
+
+    def _open_loop(self, parameters: int, seconds: float, rate_per_s: float) -> Loop:
+        attempt = self._attempt(parameters)
+        failures: Counter[str] = Counter()
+        service: list[int] = []
+        response: list[int] = []
+        wait: list[int] = []
+        planned, period_ns = int(seconds * rate_per_s), 1e9 / rate_per_s
+        start = time.perf_counter_ns()
+        give_up = start + round(2 * seconds * 1e9)
+        done = start
+        index = 0
+        while index < planned and done < give_up:
+            intended = start + round(index * period_ns)
+            begun = _wait_until(intended)
+            failure = attempt()
+            done = time.perf_counter_ns()
+            if failure:
+                failures[failure] += 1
+            else:
+                service.append(done - begun)
+                response.append(done - intended)
+                wait.append(begun - intended)
+            index += 1
+        return Loop(
+            max(seconds, (done - start) / 1e9), len(service), dict(failures), planned - index,
+            latencies_of(service), latencies_of(response), latencies_of(wait),
+        )
+
+    def _attempt(self, parameters: int) -> Callable[[], str]:
+        """Stores the next scan; returns "" or what failed, and then starts afresh."""
+
+        def attempt() -> str:
+            try:
+                self.writers[parameters].store_next()
+            except (psycopg.Error, DatabaseError) as exc:
+                self.connection.close()
+                self._open()
+                return getattr(exc, "sqlstate", None) or type(exc).__name__
+            self._stored += 1
+            return ""
+
+        return attempt
+
+
+def _wait_until(intended_ns: int) -> int:
+    """Return the time once it is `intended_ns` or later; at once if it is late already."""
+    now = time.perf_counter_ns()
+    if intended_ns - now > _SPIN_NS:
+        time.sleep((intended_ns - now - _SPIN_NS) / 1e9)
+        now = time.perf_counter_ns()
+    while now < intended_ns:
+        now = time.perf_counter_ns()
+    return now
+
+
+_worker: _Worker | None = None
+
+
+def prepare(settings: WorkerSettings) -> WorkerInfo:
+    """Connect and get ready; called once in each worker process."""
+    global _worker  # noqa: PLW0603 - a worker process has one worker
+    _worker = _Worker(settings)
+    return _worker.info()
+
+
+def run_slot(request: SlotRequest) -> SlotResult:
+    """Run a slot in the prepared worker."""
+    assert _worker is not None
+    return _worker.run(request)
+
+
+def close() -> None:
+    """Close the worker's connection."""
+    if _worker is not None:
+        _worker.connection.close()
