@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,14 +14,21 @@ from uuid import uuid4
 
 from psycopg import Connection, sql
 
-from bench.machine import machine
-from bench.workload import SlotRequest, SlotResult, WorkerInfo, WorkerSettings, device_id_of, prepare, run_slot
+from bench.workload import (
+    SlotRequest,
+    SlotResult,
+    WorkerInfo,
+    WorkerSettings,
+    prepare,
+    run_slot,
+)
 from logger.database import checked_conninfo, connect, mapped_errors, prepare_schema, register_device
 from logger.embedded import EmbeddedPostgres, data_folder
+from plcsim.config import DeviceConfig
 
 BENCH_SETTINGS = {
     "max_wal_size": "16GB",
-    "min_wal_size": "1GB",
+    "min_wal_size": "4GB",
     "checkpoint_timeout": "1h",
     "shared_buffers": "1GB",
     "max_connections": "300",
@@ -47,15 +54,34 @@ def bench_server(url: str | None) -> Iterator[str]:
 
 
 @contextmanager
-def bench_schema(monitor: Connection[Any], conninfo: str, name: str, machines: Sequence[int], running: bool
-                 ) -> Iterator[str]:
-    """A schema of our own with the machines registered in it; dropped after."""
+def growing_wal(conninfo: str, segments: int) -> Iterator[Future[None]]:
+    """Meanwhile make WAL segments that the next checkpoint recycles, as a server has that ran for long.
+
+    A new server fills each segment with zeros when it first needs it, in the middle of somebody's
+    commit: 20 to 50 ms, once or twice a second under load.
+    """
+    with ThreadPoolExecutor(1) as aside:
+        yield aside.submit(_grow_wal, conninfo, segments)
+
+
+def _grow_wal(conninfo: str, segments: int) -> None:
+    with connect(conninfo) as connection:
+        for _ in range(segments):
+            connection.execute("SELECT pg_logical_emit_message(false, 'plcbench', 'fill')")
+            connection.execute("SELECT pg_switch_wal()")
+
+
+@contextmanager
+def bench_schema(
+    monitor: Connection[Any], conninfo: str, name: str, configs: Sequence[DeviceConfig]
+) -> Iterator[str]:
+    """A schema of our own with the devices registered in it; dropped after."""
     schema = f"plcbench_{uuid4().hex[:8]}_{name}"
     try:
         with connect(conninfo, schema) as connection:
             prepare_schema(connection, schema)
-            for parameters in machines:
-                register_device(connection, machine(parameters, device_id_of(parameters), running))
+            for config in configs:
+                register_device(connection, config)
         yield schema
     finally:
         with mapped_errors():
@@ -91,14 +117,15 @@ def spawn_worker() -> ProcessPoolExecutor:
 
 
 @contextmanager
-def two_arms(monitor: Connection[Any], repositories: tuple[str, str], settings: WorkerSettings
-             ) -> Iterator[tuple[Arm, Arm]]:
+def two_arms(
+    monitor: Connection[Any], repositories: tuple[str, str], settings: WorkerSettings
+) -> Iterator[tuple[Arm, Arm]]:
     """Arms A and B, each with its schema and its prepared worker; all gone after."""
     with ExitStack() as stack:
         prepared: list[tuple[str, str, str, ProcessPoolExecutor, Future[WorkerInfo]]] = []
         for name, repository in zip("AB", repositories, strict=True):
             schema = stack.enter_context(
-                bench_schema(monitor, settings.conninfo, name.lower(), settings.machines, settings.running)
+                bench_schema(monitor, settings.conninfo, name.lower(), settings.configs())
             )
             worker = stack.enter_context(spawn_worker())
             mine = replace(settings, schema=schema, repository=repository)

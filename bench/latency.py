@@ -38,8 +38,13 @@ class Latencies:
         return self.sum_us / self.count if self.count else math.nan
 
     def to_json(self) -> dict[str, Any]:
-        return {"count": self.count, "mean_us": _rounded(self.mean_us), "max_us": _rounded(self.max_us),
-                "clipped": self.clipped, "hdr_v2": self.encoded}
+        return {
+            "count": self.count,
+            "mean_us": _rounded(self.mean_us),
+            "max_us": _rounded(self.max_us),
+            "clipped": self.clipped,
+            "hdr_v2": self.encoded,
+        }
 
 
 def latencies_of(nanoseconds: Iterable[int]) -> Latencies:
@@ -81,9 +86,7 @@ class Merged:
             return math.nan
         return float(self.weighted_percentiles_us(percent, np.ones((1, len(self.counts))))[0])
 
-    def weighted_percentiles_us(
-        self, percent: float, weights: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def weighted_percentiles_us(self, percent: float, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """The percentile of merges that take each slot so many times: weights (merges, slots)."""
         cumulative = np.cumsum(weights @ self.counts, axis=1)
         rank = np.ceil(percent / 100 * cumulative[:, -1])

@@ -15,12 +15,22 @@ _LONG_S = 900_000
 """Longer than any trial: the machine stays in one state of its process."""
 
 _KINDS: list[dict[str, Any]] = [
-    {"type": "float32", "signal": {"kind": "sine", "mean": 250.0, "amplitude": 4.0, "period_s": 30.0, "noise": 0.2}},
+    {
+        "type": "float32",
+        "signal": {"kind": "sine", "mean": 250.0, "amplitude": 4.0, "period_s": 30.0, "noise": 0.2},
+    },
     {"type": "float32", "signal": {"kind": "follow", "noise": 0.5}, "setpoint": "unit.set_value"},
     {"type": "uint16", "scale": 0.1, "signal": {"kind": "noise", "mean": 42.0, "amplitude": 3.0}},
-    {"type": "int16", "scale": 0.1, "signal": {"kind": "sine", "mean": 23.5, "amplitude": 9.0, "period_s": 70.0}},
+    {
+        "type": "int16",
+        "scale": 0.1,
+        "signal": {"kind": "sine", "mean": 23.5, "amplitude": 9.0, "period_s": 70.0},
+    },
     {"type": "uint32", "signal": {"kind": "counter", "step": 3, "start": 120000}},
-    {"type": "float32", "signal": {"kind": "steps", "levels": {"run": 18.0}, "otherwise": 11.5, "noise": 0.2}},
+    {
+        "type": "float32",
+        "signal": {"kind": "steps", "levels": {"run": 18.0}, "otherwise": 11.5, "noise": 0.2},
+    },
 ]
 """The mix of types and signals, in turn; about one in six has a set value, as on real machines."""
 
@@ -45,7 +55,10 @@ def machine(
         {
             "device": {"device_id": device_id, "seed": parameters, "plc_scan_ms": plc_scan_ms},
             "process": {
-                "recipe": "bench", "running": "unit.running", "number": "unit.number", "idle_s": float(idle_s),
+                "recipe": "bench",
+                "running": "unit.running",
+                "number": "unit.number",
+                "idle_s": float(idle_s),
                 "phases": [{"steps": [{"name": "run", "seconds": float(run_s)}]}],
             },
             "groups": groups,
@@ -62,9 +75,17 @@ def _spec(index: int) -> dict[str, Any]:
     }
     base = {"id": index + 1, "component": "unit"}
     if index % GROUP_SIZE == 0:
-        return {**base, "name": f"plc_scan_{index // GROUP_SIZE + 1}", "type": "uint32",
-                "signal": {"kind": "plc_scan"}}
+        return {
+            **base,
+            "name": f"plc_scan_{index // GROUP_SIZE + 1}",
+            "type": "uint32",
+            "signal": {"kind": "plc_scan"},
+        }
     if index in fixed:
         return {**base, **fixed[index]}
-    return {**base, "component": f"unit_{index % 12 + 1}", "name": f"value_{index + 1}",
-            **_KINDS[index % len(_KINDS)]}
+    return {
+        **base,
+        "component": f"unit_{index % 12 + 1}",
+        "name": f"value_{index + 1}",
+        **_KINDS[index % len(_KINDS)],
+    }

@@ -20,7 +20,8 @@ def plant_units(comparison: Comparison) -> dict[str, Any]:
     return {
         "ms_per_scan": {"a": round(response.a, 4), "b": round(response.b, 4)},
         "wal_bytes_per_machine_day": {
-            "a": round(wal_a * SECONDS_PER_DAY), "b": round(wal_b * SECONDS_PER_DAY)
+            "a": round(wal_a * SECONDS_PER_DAY),
+            "b": round(wal_b * SECONDS_PER_DAY),
         },
         "machines": {"a": int(throughput.a), "b": int(throughput.b)},
     }

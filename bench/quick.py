@@ -15,9 +15,9 @@ from typing import Any
 
 from psycopg import Connection
 
-from bench.arms import Arm, bench_server, two_arms
+from bench.arms import Arm, bench_server, growing_wal, two_arms
 from bench.comparison import Comparison, compare
-from bench.concurrency import WRITERS, Concurrency, concurrency_check
+from bench.concurrency import Concurrency, concurrency_check
 from bench.emulators import emulators
 from bench.environment import environment
 from bench.quick_result import quick_json
@@ -39,7 +39,7 @@ WARM_UP_S = 1.0
 BATCH_SIZES = (10, 25, 50, 100, 200)
 _BATCH_SLOT_S = 0.55
 _BATCH_PAIRS = 2
-_WRITERS_S = 2.0
+_WRITERS_S = 1.5
 
 
 @dataclass(frozen=True)
@@ -110,30 +110,20 @@ def run_quick(settings: QuickSettings, progress: Progress = lambda what, seconds
     ):
         where = environment(monitor)
         worker = WorkerSettings(conninfo, "", "", settings.machines, settings.running, plc=plc or None)
-        with two_arms(monitor, (settings.a, settings.b), worker) as arms:
+        with (
+            growing_wal(conninfo, _wal_segments(settings)) as grown,
+            two_arms(monitor, (settings.a, settings.b), worker) as arms,
+        ):
+            grown.result()
             rate = _warm_up(arms, settings, monitor)
             progress("warm-up", 2 * WARM_UP_S)
             pairs = _compare(arms, settings, rate, monitor, progress)
-            comparison = compare(pairs, settings.targets, settings.seed)
             batch_sizes = _batch_sizes(arms, settings, monitor, progress) if settings.extras else []
             invalid = _doubts(arms, pairs, monitor)
-            verifications = {}
-            for arm in arms:
-                with connect(conninfo, arm.schema) as connection:
-                    verifications[arm.name] = verify(connection)
-                progress("verify", 3.0)
-        concurrency = {}
-        if settings.extras:
-            for name in dict.fromkeys((settings.a, settings.b)):
-                concurrency[name] = concurrency_check(
-                    monitor, conninfo, name, settings.parameters, settings.running, _WRITERS_S
-                )
-                progress("concurrent writers", _WRITERS_S + 2)
-                if concurrency[name].verification.violations:
-                    invalid.append(f"{WRITERS} concurrent writers through {name} broke an invariant")
-    for name, verification in verifications.items():
-        if verification.violations:
-            invalid.append(f"arm {name}: {verification.violations} violations of the invariants")
+            verifications = {arm.name: _verified(conninfo, arm, progress) for arm in arms}
+        concurrency = _concurrency(settings, conninfo, monitor, progress) if settings.extras else {}
+    comparison = compare(pairs, settings.targets, settings.seed)
+    invalid += _violations(verifications, concurrency)
     outcome = overall(comparison.judgements, invalid)
     result = QuickResult(settings, comparison, batch_sizes, concurrency, verifications, invalid, outcome, {})
     result.json.update(quick_json(result, pairs, rate, where, started))
@@ -163,6 +153,11 @@ def _warm_up(arms: tuple[Arm, Arm], settings: QuickSettings, monitor: Connection
     return max(1.0, SHARE_OF_CAPACITY * min(reached))
 
 
+def _wal_segments(settings: QuickSettings) -> int:
+    """Segments of 16 MB that the comparison will need: it writes 30 to 40 MB a second."""
+    return 0 if settings.url else min(250, 20 + round(2 * settings.duration_s))
+
+
 def _compare(
     arms: tuple[Arm, Arm], settings: QuickSettings, rate: float, monitor: Connection[Any], progress: Progress
 ) -> list[Pair]:
@@ -179,16 +174,56 @@ def _batch_sizes(
     for parameters in BATCH_SIZES:
         request = SlotRequest(parameters, RAMP_S, saturated_s=_BATCH_SLOT_S)
         pairs = run_pairs(
-            arms, request, slot_order(_BATCH_PAIRS, settings.seed + parameters), monitor,
-            lambda: progress("parameters per scan", _BATCH_SLOT_S + RAMP_S), most_repeats=0,
+            arms,
+            request,
+            slot_order(_BATCH_PAIRS, settings.seed + parameters),
+            monitor,
+            lambda: progress("parameters per scan", _BATCH_SLOT_S + RAMP_S),
+            most_repeats=0,
         )
         a = [_per_second(pair.a.result.saturated) for pair in pairs]
         b = [_per_second(pair.b.result.saturated) for pair in pairs]
         found.append(
-            BatchSize(parameters, parameters * sum(a) / len(a), parameters * sum(b) / len(b),
-                      -paired_impact(a, b).effect)
+            BatchSize(
+                parameters,
+                parameters * sum(a) / len(a),
+                parameters * sum(b) / len(b),
+                -paired_impact(a, b).effect,
+            )
         )
     return found
+
+
+def _concurrency(
+    settings: QuickSettings, conninfo: str, monitor: Connection[Any], progress: Progress
+) -> dict[str, Concurrency]:
+    checks = {}
+    for name in dict.fromkeys((settings.a, settings.b)):
+        checks[name] = concurrency_check(
+            monitor, conninfo, name, settings.parameters, settings.running, _WRITERS_S
+        )
+        progress("concurrent writers", _WRITERS_S + 2)
+    return checks
+
+
+def _verified(conninfo: str, arm: Arm, progress: Progress) -> Verification:
+    with connect(conninfo, arm.schema) as connection:
+        verification = verify(connection)
+    progress("verify", 3.0)
+    return verification
+
+
+def _violations(verifications: dict[str, Verification], concurrency: dict[str, Concurrency]) -> list[str]:
+    found = [
+        f"arm {name}: {verification.violations} violations of the invariants"
+        for name, verification in verifications.items()
+        if verification.violations
+    ]
+    return found + [
+        f"{check.writers} concurrent writers through {name}: {check.verification.violations} violations"
+        for name, check in concurrency.items()
+        if check.verification.violations
+    ]
 
 
 def _per_second(loop: Any) -> float:
@@ -207,5 +242,3 @@ def _doubts(arms: tuple[Arm, Arm], pairs: list[Pair], monitor: Connection[Any]) 
         if inserted != arm.rows:
             doubts.append(f"arm {arm.name} stored {arm.rows:,} history rows, the server counts {inserted:,}")
     return doubts
-
-

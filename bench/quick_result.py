@@ -28,9 +28,15 @@ def quick_json(
         "took_s": round(time.time() - started, 1),
         "command": sys.argv[1:],
         "settings": {
-            "parameters": settings.parameters, "duration_s": settings.duration_s, "a": settings.a,
-            "b": settings.b, "process_running": settings.running, "over_modbus": settings.plc,
-            "seed": settings.seed, "pairs": settings.pairs, "fixed_rate_per_s": round(rate, 3),
+            "parameters": settings.parameters,
+            "duration_s": settings.duration_s,
+            "a": settings.a,
+            "b": settings.b,
+            "process_running": settings.running,
+            "over_modbus": settings.plc,
+            "seed": settings.seed,
+            "pairs": settings.pairs,
+            "fixed_rate_per_s": round(rate, 3),
             "scans_per_transaction": 1,
         },
         "outcome": result.outcome.value,
@@ -39,18 +45,28 @@ def quick_json(
         "metrics": [_metric(metric) for metric in comparison.metrics],
         "success": {"a": list(comparison.success[0]), "b": list(comparison.success[1])},
         "wal_bytes_per_transaction": {
-            "a": round(comparison.wal_bytes[0], 1), "b": round(comparison.wal_bytes[1], 1)
+            "a": round(comparison.wal_bytes[0], 1),
+            "b": round(comparison.wal_bytes[1], 1),
         },
         "plant": plant_units(comparison),
         "parameters_per_scan": [
-            {"parameters": size.parameters, "a_per_s": round(size.a_per_s, 1),
-             "b_per_s": round(size.b_per_s, 1), "loss": round(size.loss, 4)}
+            {
+                "parameters": size.parameters,
+                "a_per_s": round(size.a_per_s, 1),
+                "b_per_s": round(size.b_per_s, 1),
+                "loss": round(size.loss, 4),
+            }
             for size in result.batch_sizes
         ],
         "concurrency": {
-            name: {"writers": check.writers, "per_second": round(check.per_second, 1),
-                   "transactions": check.transactions, "failures": check.failures,
-                   "deadlocks": check.deadlocks, "verification": check.verification.to_json()}
+            name: {
+                "writers": check.writers,
+                "per_second": round(check.per_second, 1),
+                "transactions": check.transactions,
+                "failures": check.failures,
+                "deadlocks": check.deadlocks,
+                "verification": check.verification.to_json(),
+            }
             for name, check in result.concurrency.items()
         },
         "verification": {name: check.to_json() for name, check in result.verifications.items()},
@@ -61,23 +77,36 @@ def quick_json(
 
 def _metric(metric: Metric) -> dict[str, Any]:
     return {
-        "name": metric.name, "unit": metric.unit, "a": _number(metric.a), "b": _number(metric.b),
-        "judged": metric.judged, "cost": _impact(metric.cost),
+        "name": metric.name,
+        "unit": metric.unit,
+        "a": _number(metric.a),
+        "b": _number(metric.b),
+        "judged": metric.judged,
+        "cost": _impact(metric.cost),
     }
 
 
 def _judgement(judgement: Judgement) -> dict[str, Any]:
     return {
-        "metric": judgement.metric, "outcome": judgement.outcome.value, "level": judgement.level,
-        "target": judgement.target, "cost": _impact(judgement.cost), "value": _number(judgement.value),
+        "metric": judgement.metric,
+        "outcome": judgement.outcome.value,
+        "level": judgement.level,
+        "target": judgement.target,
+        "cost": _impact(judgement.cost),
+        "value": _number(judgement.value),
     }
 
 
 def _impact(impact: Impact | None) -> dict[str, Any] | None:
     if impact is None:
         return None
-    return {"effect": _number(impact.effect), "low": _number(impact.low), "high": _number(impact.high),
-            "pairs": impact.pairs, "sd_of_log_ratio": _number(impact.sd)}
+    return {
+        "effect": _number(impact.effect),
+        "low": _number(impact.low),
+        "high": _number(impact.high),
+        "pairs": impact.pairs,
+        "sd_of_log_ratio": _number(impact.sd),
+    }
 
 
 def _number(value: float) -> float | None:

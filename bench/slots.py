@@ -68,7 +68,11 @@ def run_slot_watched(
     updates = after[mine].updates - before[mine].updates
     hot = (after[mine].hot_updates - before[mine].hot_updates) / updates if updates > 0 else None
     return Slot(
-        arm.name, pair, result, after[mine].wal_bytes - before[mine].wal_bytes, hot,
+        arm.name,
+        pair,
+        result,
+        after[mine].wal_bytes - before[mine].wal_bytes,
+        hot,
         tuple(_disturbances(before, after, mine, hot) + _shortfall(result)),
     )
 

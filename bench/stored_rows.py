@@ -22,7 +22,8 @@ _FIELDS = [
     ("transaction_id", "V16"),
 ]
 _ROW = np.dtype(
-    [("fields", ">i2")] + [part for name, kind in _FIELDS for part in ((f"{name}_bytes", ">i4"), (name, kind))]
+    [("fields", ">i2")]
+    + [part for name, kind in _FIELDS for part in ((f"{name}_bytes", ">i4"), (name, kind))]
 )
 """A row of binary COPY (PostgreSQL documentation, COPY, binary format): no column is NULL."""
 

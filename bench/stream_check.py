@@ -43,8 +43,12 @@ class StreamCheck:
         self._contiguous, self._true = checks["I3"], checks["I4"]
         self._complete, self._chained = checks["I5"], checks["I6"]
         self._values = _ValueCheck(config, writes)
-        for check, unit in ((self._contiguous, "scans and gaps"), (self._true, "values"),
-                            (self._complete, "scans"), (self._chained, "transactions")):
+        for check, unit in (
+            (self._contiguous, "scans and gaps"),
+            (self._true, "values"),
+            (self._complete, "scans"),
+            (self._chained, "transactions"),
+        ):
             check.unit = unit
         if not self._values.applicable and not self._true.checked:
             self._true.not_applicable = "the device file has no signals or no PLC scan counters"
@@ -87,7 +91,9 @@ class StreamCheck:
         """Recompute the hash of a transaction; returns what the next one must link to."""
         self._chained.checked += 1
         if bytes(row.previous_hash) != previous:
-            self._violation(self._chained, f"transaction {row.transaction_id} does not link to the one before")
+            self._violation(
+                self._chained, f"transaction {row.transaction_id} does not link to the one before"
+            )
         if row.gap_reason is not None:
             gap = Gap(row.first_scan, row.last_scan, row.gap_reason)
             digest = gap_hash(
@@ -252,13 +258,16 @@ class _ValueCheck:
             row = rows[scan, column]
             plc_scan = rows[scan, self._counter_of[k]]["value"]
             true = (
-                "unknown" if np.isnan(plc_scan)
+                "unknown"
+                if np.isnan(plc_scan)
                 else self._truth.values_at(np.array([int(plc_scan)]), self._writes)[0, column]
             )
             examples.append(
-                (int(wrong[:, k].sum()),
-                 f"{self._names[column]} in scan {row['scan']}: stored {row['value']} (quality "
-                 f"{row['quality']}), truth {true} at PLC scan {plc_scan:.0f}")
+                (
+                    int(wrong[:, k].sum()),
+                    f"{self._names[column]} in scan {row['scan']}: stored {row['value']} (quality "
+                    f"{row['quality']}), truth {true} at PLC scan {plc_scan:.0f}",
+                )
             )
         return examples
 

@@ -62,8 +62,13 @@ class Verification:
             "rows": self.rows,
             "violations": self.violations,
             "invariants": {
-                name: {"checked": c.checked, "unit": c.unit, "violations": c.violations,
-                       "examples": c.examples, "not_applicable": c.not_applicable}
+                name: {
+                    "checked": c.checked,
+                    "unit": c.unit,
+                    "violations": c.violations,
+                    "examples": c.examples,
+                    "not_applicable": c.not_applicable,
+                }
                 for name, c in self.checks.items()
             },
         }

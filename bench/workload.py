@@ -10,6 +10,7 @@ stored at once, and what has not been started one window after the end counts as
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections import Counter
@@ -27,15 +28,15 @@ from logger.errors import DatabaseError
 from logger.repositories import REPOSITORIES, Repository
 from logger.repositories.synchronizing import SharedSynchronizingRepository
 from logger.scan import ScanLayout, batch_of
-
-_AT_IMPORT = process_use()
+from plcsim.config import DeviceConfig
 
 _SPIN_NS = 200_000
 """The system wakes a sleeper late; the last part before an intended start is waited for awake."""
 
 SHARED_SYNCHRONIZING = "synchronizing (several writers a device)"
 _REPOSITORIES: dict[str, type[Repository]] = {
-    **REPOSITORIES, SHARED_SYNCHRONIZING: SharedSynchronizingRepository
+    **REPOSITORIES,
+    SHARED_SYNCHRONIZING: SharedSynchronizingRepository,
 }
 
 
@@ -52,6 +53,10 @@ class WorkerSettings:
     stream_id: int = 1
     plc: dict[int, tuple[str, int]] | None = None
     """Where the emulators of the machines listen; None: scans are made in the worker."""
+
+    def configs(self) -> list[DeviceConfig]:
+        """The machines as devices."""
+        return [machine(n, device_id_of(n), self.running) for n in self.machines]
 
 
 @dataclass(frozen=True)
@@ -104,9 +109,17 @@ class SlotResult:
     """All that were stored, ramp included."""
     cpu_s: float
     worker_bytes: int
-    """Private memory above the level after the imports."""
+    """Private memory above what the worker had, scans at hand, before it opened its repositories."""
     backend_bytes: int | None
     """Private memory of the worker's PostgreSQL backend; None if it is on another machine."""
+
+
+def _private_bytes() -> int:
+    """Private memory of this process without what only waits for the garbage collector."""
+    gc.collect()
+    use = process_use()
+    assert use is not None
+    return use.private_bytes
 
 
 def device_id_of(parameters: int) -> str:
@@ -130,24 +143,30 @@ class _Worker:
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._stored = 0
+        self._layouts: dict[int, ScanLayout] = {}
+        self._sources: dict[int, ScanSource] = {}
+        for n, config in zip(settings.machines, settings.configs(), strict=True):
+            self._layouts[n] = ScanLayout(config)
+            self._sources[n] = (
+                PlcScans(config, *settings.plc[n]) if settings.plc else PrecomputedScans(config)
+            )
+        latencies_of([1])  # what our own recording needs belongs to the level that is subtracted
+        self._bytes_before = _private_bytes()
         self._open()
 
     def _open(self) -> None:
         settings = self._settings
         self.connection = connect(settings.conninfo, settings.schema)
-        self.writers = {n: self._writer(n) for n in settings.machines}
-
-    def _writer(self, parameters: int) -> _Writer:
-        settings = self._settings
-        config = machine(parameters, device_id_of(parameters), settings.running)
-        layout = ScanLayout(config)
-        repository = _REPOSITORIES[settings.repository](
-            self.connection, layout.device_id, settings.stream_id, layout.recipe
-        )
-        source: ScanSource = (
-            PlcScans(config, *settings.plc[parameters]) if settings.plc else PrecomputedScans(config)
-        )
-        return _Writer(source, repository, layout)
+        self.writers = {
+            n: _Writer(
+                self._sources[n],
+                _REPOSITORIES[settings.repository](
+                    self.connection, layout.device_id, settings.stream_id, layout.recipe
+                ),
+                layout,
+            )
+            for n, layout in self._layouts.items()
+        }
 
     def info(self) -> WorkerInfo:
         backend = self.connection.info.backend_pid
@@ -155,7 +174,7 @@ class _Worker:
 
     def run(self, request: SlotRequest) -> SlotResult:
         self._stored = 0
-        before = process_use()
+        cpu_before = time.process_time()
         self._closed_loop(request.parameters, request.ramp_s)
         saturated = (
             self._closed_loop(request.parameters, request.saturated_s) if request.saturated_s else None
@@ -166,11 +185,15 @@ class _Worker:
             else None
         )
         self.connection.execute("SELECT pg_stat_force_next_flush()")
-        after = process_use()
-        assert before and after and _AT_IMPORT
+        cpu_s = time.process_time() - cpu_before
         return SlotResult(
-            request.parameters, saturated, paced, self._stored, after.cpu_s - before.cpu_s,
-            after.private_bytes - _AT_IMPORT.private_bytes, self._backend_bytes(),
+            request.parameters,
+            saturated,
+            paced,
+            self._stored,
+            cpu_s,
+            _private_bytes() - self._bytes_before,
+            self._backend_bytes(),
         )
 
     def _backend_bytes(self) -> int | None:
@@ -219,8 +242,13 @@ class _Worker:
                 wait.append(begun - intended)
             index += 1
         return Loop(
-            max(seconds, (done - start) / 1e9), len(service), dict(failures), planned - index,
-            latencies_of(service), latencies_of(response), latencies_of(wait),
+            max(seconds, (done - start) / 1e9),
+            len(service),
+            dict(failures),
+            planned - index,
+            latencies_of(service),
+            latencies_of(response),
+            latencies_of(wait),
         )
 
     def _attempt(self, parameters: int) -> Callable[[], str]:
@@ -255,7 +283,7 @@ _worker: _Worker | None = None
 
 def prepare(settings: WorkerSettings) -> WorkerInfo:
     """Connect and get ready; called once in each worker process."""
-    global _worker  # noqa: PLW0603 - a worker process has one worker
+    global _worker
     _worker = _Worker(settings)
     return _worker.info()
 

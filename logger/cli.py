@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +158,14 @@ def _figures(status: Status) -> dict[str, Any]:
     return {
         **{name: getattr(status, name) for name in names},
         "rows_per_s": round(status.rows_per_second(), 1),
-        "lag_p99_ms": round(status.lag_p99_ms(), 3),
-        "commit_p99_ms": round(status.commit_p99_ms(), 3),
+        "lag_p99_ms": _rounded(status.lag_p99_ms()),
+        "commit_p99_ms": _rounded(status.commit_p99_ms()),
     }
+
+
+def _rounded(milliseconds: float) -> float | None:
+    """JSON has no NaN: what was never measured is null."""
+    return None if isnan(milliseconds) else round(milliseconds, 3)
 
 
 class _status_line:

@@ -37,8 +37,16 @@ _LIBPQ: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
-_REFUSED = ("28", "3D", "42501")
-"""SQLSTATE classes at connect that trying again does not mend: authorization, no such database."""
+_REFUSALS = (
+    "password",
+    "authentication",
+    "pg_hba.conf",
+    "not permitted",
+    "permission denied",
+    "does not exist",
+    "invalid",
+)
+"""What a failure to connect says if trying again does not mend it; libpq gives no SQLSTATE for it."""
 
 _SCHEMA_LOCK = 0x706C6373  # "plcs": held while tables are made
 
@@ -55,13 +63,20 @@ def database(url: str | None) -> Iterator[str]:
 
 def checked_conninfo(url: str) -> str:
     """Parse a URL or connection string; raises DatabaseRefused, and never shows a password."""
+    refused = DatabaseRefused(
+        "--database is not a PostgreSQL URL; it looks like postgresql://USER@HOST:5432/DATABASE "
+        "(the password is best left to ~/.pgpass; in a URL its @ is %40, its / is %2F)"
+    )
     try:
-        return make_conninfo(**conninfo_to_dict(url))
+        given: dict[str, Any] = conninfo_to_dict(url)
     except psycopg.Error:
-        raise DatabaseRefused(
-            "--database is not a PostgreSQL URL; it looks like "
-            "postgresql://USER@HOST:5432/DATABASE (the password is best left to ~/.pgpass)"
-        ) from None
+        raise refused from None
+    ports = str(given.get("port") or "5432").split(",")
+    if any("@" in str(given.get(key)) for key in ("host", "dbname")) or not all(
+        port.isdecimal() and 0 < int(port) <= 65535 for port in ports
+    ):
+        raise refused  # what libpq takes for a host or a port may be half a password
+    return make_conninfo(**given)
 
 
 def connect(conninfo: str, schema: str = DEFAULT_SCHEMA) -> Connection[Any]:
@@ -69,6 +84,8 @@ def connect(conninfo: str, schema: str = DEFAULT_SCHEMA) -> Connection[Any]:
 
     Raises DatabaseUnreachable or DatabaseRefused.
     """
+    if not schema:
+        raise DatabaseRefused("the name of the schema is empty")
     given: dict[str, Any] = {**_LIBPQ, "application_name": "plcsim", **conninfo_to_dict(conninfo)}
     try:
         connection = Connection.connect(make_conninfo("", **given), autocommit=True)
@@ -109,7 +126,8 @@ def prepare_schema(connection: Connection[Any], schema: str = DEFAULT_SCHEMA) ->
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
         tables = _tables(connection, schema)
         if not tables:
-            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+            if not _exists(connection, schema):  # IF NOT EXISTS would ask for the right to create it
+                connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
             connection.execute(files("logger").joinpath("schema.sql").read_bytes())
         elif "plcsim_schema" not in tables:
             raise DatabaseRefused(
@@ -183,6 +201,11 @@ def first_line(exc: psycopg.Error) -> str:
     return text.strip().splitlines()[0]
 
 
+def _exists(connection: Connection[Any], schema: str) -> bool:
+    row = connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", (_quoted(schema),)).fetchone()
+    return bool(row and row[0])
+
+
 def _tables(connection: Connection[Any], schema: str) -> list[str]:
     rows = connection.execute(
         "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(%s)::oid"
@@ -202,13 +225,8 @@ def _some(names: list[str]) -> str:
 
 def _connect_error(exc: psycopg.OperationalError, given: dict[str, Any]) -> DatabaseError:
     where = f"{given.get('host') or 'the local socket'}:{given.get('port') or 5432}"
-    reason = str(exc).strip().splitlines()[-1]
-    reason = re.sub(r"^.*(FATAL|failed):\s*", "", reason)
-    if (
-        "password" in reason
-        or "authentication" in reason
-        or "does not exist" in reason
-        or (exc.sqlstate or "").startswith(_REFUSED)
-    ):
+    reason = str(exc).strip().splitlines()[0]
+    reason = re.sub(r"^.*(FATAL|failed|is bad):\s*", "", reason)
+    if any(word in reason for word in _REFUSALS):
         return DatabaseRefused(f"the database at {where} refuses us: {reason}")
     return DatabaseUnreachable(f"the database at {where} cannot be reached: {reason}")

@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
+from urllib.parse import quote
 
 import platformdirs
 from psycopg.conninfo import make_conninfo
@@ -71,14 +72,14 @@ class EmbeddedPostgres:
     @property
     def conninfo(self) -> str:
         """Connection string of the database."""
-        lines = (self._data / "postmaster.pid").read_text().splitlines()
+        lines = self._pid_file()
         return make_conninfo(host=lines[4], port=lines[3], user=_USER, dbname=DATABASE)
 
     @property
     def url(self) -> str:
         """The same as a URL that a user can pass to --database or to psql."""
-        lines = (self._data / "postmaster.pid").read_text().splitlines()
-        return f"postgresql://{_USER}@/{DATABASE}?host={lines[4]}&port={lines[3]}"
+        lines = self._pid_file()
+        return f"postgresql://{_USER}@/{DATABASE}?host={quote(lines[4])}&port={lines[3]}"
 
     @property
     def binaries(self) -> Path:
@@ -87,17 +88,26 @@ class EmbeddedPostgres:
 
     @property
     def postmaster_pid(self) -> int:
-        return int((self._data / "postmaster.pid").read_text().splitlines()[0])
+        return int(self._pid_file()[0])
+
+    def _pid_file(self) -> list[str]:
+        """What the server says of itself: process id, data folder, start time, port, socket folder, …"""
+        return (self._data / "postmaster.pid").read_text().splitlines()
 
     def __enter__(self) -> Self:
         self._make_folder()
         with self._locked():
-            self._users = (self.folder / "users.lock").open("ab")
-            fcntl.flock(self._users, fcntl.LOCK_SH)
-            if not (self._data / "PG_VERSION").exists():
-                self._create()
-            if not self._is_running():
-                self._start()
+            users = (self.folder / "users.lock").open("ab")
+            try:
+                fcntl.flock(users, fcntl.LOCK_SH)
+                if not (self._data / "PG_VERSION").exists():
+                    self._create()
+                if not self._is_running():
+                    self._start()
+            except BaseException:
+                users.close()
+                raise
+            self._users = users
         return self
 
     def __exit__(
@@ -111,7 +121,7 @@ class EmbeddedPostgres:
             except BlockingIOError:
                 pass  # somebody else still uses the server
             else:
-                self._control("stop", "-m", "fast")
+                self._stop()
             finally:
                 self._users.close()
 
@@ -139,11 +149,13 @@ class EmbeddedPostgres:
         return self._run("pg_ctl", "-D", str(self._data), "status").returncode == 0
 
     def _create(self) -> None:
-        shutil.rmtree(self._data, ignore_errors=True)
+        """Create the database under another name: what was interrupted is never taken for complete."""
+        partial = self.folder / "data.new"
+        shutil.rmtree(partial, ignore_errors=True)
         done = self._run(
             "initdb",
             "-D",
-            str(self._data),
+            str(partial),
             "-U",
             _USER,
             "--auth=trust",
@@ -158,16 +170,17 @@ class EmbeddedPostgres:
             "postgres",
             "--single",
             "-D",
-            str(self._data),
+            str(partial),
             "postgres",
             standard_input=f"CREATE DATABASE {DATABASE}\n",
         )
         if done.returncode != 0:
             raise EmbeddedError(f"the embedded database cannot be created: {_last(done)}")
+        partial.rename(self._data)
 
     def _start(self) -> None:
         settings = {**self._settings, "unix_socket_directories": str(self._socket_folder())}
-        lines = [f"{key} = '{value}'" for key, value in settings.items()]
+        lines = [f"{key} = {_in_quotes(value)}" for key, value in settings.items()]
         own = self._data / "plcsim.conf"
         own.write_text("\n".join(lines) + "\n")
         main = self._data / "postgresql.conf"
@@ -182,10 +195,21 @@ class EmbeddedPostgres:
             reason = (log_file.read_text(errors="replace").splitlines() or ["no reason given"])[-1]
             raise EmbeddedError(f"the embedded PostgreSQL does not start ({log_file}): {reason}")
 
+    def _stop(self) -> None:
+        """Stop the server, and remove its socket folder if that stands elsewhere."""
+        try:
+            sockets = Path(self._pid_file()[4])
+        except (OSError, IndexError):
+            return  # it has stopped already
+        self._control("stop", "-m", "fast")
+        if sockets.parent != self.folder:
+            shutil.rmtree(sockets, ignore_errors=True)
+
     def _socket_folder(self) -> Path:
         folder = self.folder / "socket"
-        if len(str(folder)) > _MAX_SOCKET_PATH - len("/.s.PGSQL.5432"):
-            folder = Path(tempfile.mkdtemp(prefix="plcsim-"))
+        too_long = len(os.fsencode(folder)) > _MAX_SOCKET_PATH - len("/.s.PGSQL.5432")
+        if too_long or "," in str(folder):  # to PostgreSQL and to its clients a comma parts two folders
+            folder = Path(tempfile.mkdtemp(prefix="plcsim-", dir="/tmp"))
         folder.mkdir(mode=0o700, exist_ok=True)
         if os.geteuid() == 0:
             owner = _root_runs_as()
@@ -199,12 +223,9 @@ class EmbeddedPostgres:
     def _run(
         self, program: str, *arguments: str, standard_input: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        identity = {}
-        if os.geteuid() == 0:
-            owner = _root_runs_as()
-            identity = {"user": owner.pw_uid, "group": owner.pw_gid}
+        owner = _root_runs_as() if os.geteuid() == 0 else None
         with tempfile.TemporaryFile("w+") as output:
-            done = subprocess.run(
+            done: subprocess.CompletedProcess[str] = subprocess.run(
                 [str(_binaries() / program), *arguments],
                 input=standard_input,
                 text=True,
@@ -213,9 +234,10 @@ class EmbeddedPostgres:
                 cwd=self.folder,
                 env={"LC_ALL": "C", "PATH": os.defpath},
                 umask=0o077,
-                extra_groups=[] if identity else None,
+                user=owner.pw_uid if owner else None,
+                group=owner.pw_gid if owner else None,
+                extra_groups=[] if owner else None,
                 check=False,
-                **identity,
             )
             output.seek(0)
             done.stdout = output.read()
@@ -284,6 +306,11 @@ def _root_runs_as() -> pwd.struct_passwd:
         raise EmbeddedError(
             f"PostgreSQL does not run as root, and the user {_ROOT_RUNS_AS} cannot be created"
         ) from None
+
+
+def _in_quotes(value: str) -> str:
+    """A value as postgresql.conf takes it."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _last(done: subprocess.CompletedProcess[str]) -> str:

@@ -124,7 +124,7 @@ class PlcConnection:
         protocol_id, length = struct.unpack_from(">HH", self._frame, 2)
         if protocol_id != 0 or not MIN_MBAP_LENGTH <= length <= MAX_MBAP_LENGTH:
             return True
-        return len(self._frame) >= MBAP_HEADER_BYTES - 1 + length
+        return len(self._frame) >= MBAP_HEADER_BYTES - 1 + int(length)
 
     def _connection_changed(self, connected: bool) -> None:
         if not connected and self._asked:

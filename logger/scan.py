@@ -136,9 +136,9 @@ class Batch:
     set_value: Floats
     quality: NDArray[np.int16]
     has_bad: bool
-    """Whether any value is not good."""
+    """Whether any value has another quality than GOOD."""
     last_scan_is_good: bool
-    """Whether every value of the last scan is good."""
+    """Whether every value of the last scan is GOOD."""
 
     @property
     def scan(self) -> Longs:
@@ -169,7 +169,7 @@ def batch_of(scans: Sequence[Scan], layout: ScanLayout) -> Batch:
     """Combine contiguous scans, oldest first, into one batch with a transaction id of its own."""
     values = np.concatenate([scan.values for scan in scans])
     quality = np.concatenate([scan.quality for scan in scans])
-    bad = quality < Quality.GOOD
+    bad = quality != Quality.GOOD
     return Batch(
         transaction_id=uuid4(),
         device_id=layout.device_id,

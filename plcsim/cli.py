@@ -38,7 +38,7 @@ def cli() -> None:
 @click.option(
     "--journal",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Append what clients write to this file; `plcbench verify --journal` reads it.",
+    help="New file for what clients write; `plcbench verify --journal` reads it.",
 )
 def run(device_file: Path, host: str | None, port: int | None, start_scan: int, journal: Path | None) -> int:
     """Serve the machine of DEVICE_FILE until Ctrl-C.
@@ -63,10 +63,10 @@ def run(device_file: Path, host: str | None, port: int | None, start_scan: int, 
 def _banner(config: DeviceConfig, host: str, port: int) -> str:
     parameters = config.register_map.parameters
     components = len({p.component for p in parameters})
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return (
-        f"{config.device.device_id}: {len(parameters)} parameters of {components} components at "
-        f"{host}:{port}, a new register image every {config.device.plc_scan_ms:g} ms; "
-        "Ctrl-C stops"
+        f"{config.device.device_id}: {len(parameters)} parameters of {components} components at {where}, "
+        f"a new register image every {config.device.plc_scan_ms:g} ms; Ctrl-C stops"
     )
 
 

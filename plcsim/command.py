@@ -39,10 +39,10 @@ class HostPort(click.ParamType):  # type: ignore[type-arg]
     ) -> tuple[str, int]:
         if isinstance(value, tuple):
             return value[0], value[1]
-        host, colon, port = str(value).rpartition(":")
-        if not colon or not host or not port.isdigit() or not 0 < int(port) <= 65535:
+        match = re.fullmatch(r"\[?([^\[\]]+)\]?:([0-9]{1,5})", str(value))
+        if match is None or not 0 < int(match[2]) <= 65535:
             self.fail(f"{value!r} is not HOST:PORT, such as 192.168.0.10:502", param, ctx)
-        return host.strip("[]"), int(port)
+        return match[1], int(match[2])
 
 
 def run_command(program: str, command: click.Command, prepare: Callable[[], None] | None = None) -> None:
@@ -53,7 +53,7 @@ def run_command(program: str, command: click.Command, prepare: Callable[[], None
     if prepare:
         prepare()
     try:
-        code = command.main(prog_name=program, standalone_mode=False)
+        code = command.main(sys.argv[1:] or ["--help"], prog_name=program, standalone_mode=False)
     except click.UsageError as exc:
         hint = f" (see {exc.ctx.command_path} --help)" if exc.ctx else ""
         _end(program, exc.format_message() + hint, 2)

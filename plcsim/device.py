@@ -31,13 +31,13 @@ class Device:
     """Holds the register image of one PLC; not thread-safe, lives in one event loop.
 
     `scan(n)` makes the image of PLC scan n. Every read between two calls sees one and the same scan,
-    but for what clients write: that shows at once, as in a PLC's memory, and is kept in `writes`.
+    but for what clients write: that shows at once, as in a PLC's memory, and is told to `on_write`.
+    Parameters without a signal are such memory only: 0, or what was written last.
     """
 
     def __init__(self, config: DeviceConfig, on_write: Callable[[Write], None] | None = None) -> None:
         self.config = config
         self.plc_scan = -1
-        self.writes: list[Write] = []
         self._on_write = on_write
         self._held: dict[int, Write] = {}
         self._truth = Truth(config)
@@ -52,9 +52,9 @@ class Device:
         """Replace the whole image by that of a PLC scan."""
         values = self._values_at(plc_scan)
         for table, mapped in self._tables.items():
-            if mapped.parameters:
+            if mapped.columns:
                 data = np.frombuffer(self.images[table].data, dtype=np.uint8).copy()
-                mapped.codec.encode(values[mapped.columns], data)
+                mapped.signals.encode(values[mapped.columns], data)
                 self.images[table].data = data.tobytes()
         self.plc_scan = plc_scan
 
@@ -81,7 +81,6 @@ class Device:
                 self._record(Write(self.plc_scan, parameter.parameter_id, float(value)))
 
     def _record(self, write: Write) -> None:
-        self.writes.append(write)
         self._held[write.parameter_id] = write
         self._ahead = (0, np.empty((0, 0)))
         log.info("parameter %d written: %r", write.parameter_id, write.value)
@@ -94,7 +93,7 @@ class Device:
             first = plc_scan
             scans = np.arange(first, first + _AHEAD, dtype=np.int64)
             values = self._truth.values_at(scans, list(self._held.values()))
-            self._ahead = (first, np.nan_to_num(values, nan=np.nan))
+            self._ahead = (first, values)
         return np.asarray(values[plc_scan - first])
 
 
@@ -104,8 +103,11 @@ class _TableMap:
     def __init__(self, config: DeviceConfig, table: Table) -> None:
         register_map = config.register_map
         self.parameters: Sequence[Parameter] = register_map.in_table(table)
-        self.columns = [register_map.index_of(p.parameter_id) for p in self.parameters]
         self.codec = Codec(self.parameters, table, 0)
+        with_signal = [p for p in self.parameters if p.signal]
+        self.signals = Codec(with_signal, table, 0)
+        index = {p.parameter_id: i for i, p in enumerate(register_map.parameters)}
+        self.columns = [index[p.parameter_id] for p in with_signal]
         runs = register_map.readable(table)
         self.readable = _Addresses([(run.address, run.end) for run in runs])
         self.writable = _Addresses([(p.address, p.end) for p in self.parameters if p.writable])

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
 
 from plcsim.config import DeviceConfig
 from plcsim.device import Device
+from plcsim.errors import PlcsimError
 from plcsim.event_loop import new_event_loop
 from plcsim.server import ModbusServer
 from plcsim.truth import Write
-from plcsim.write_journal import append_write
+from plcsim.write_journal import append_write, open_journal
 
 
 def run_emulator(
@@ -26,8 +27,8 @@ def run_emulator(
 ) -> int:
     """Serve the device until SIGINT or SIGTERM; the return value counts skipped PLC scans.
 
-    `on_listening` is called with the port once clients can connect. Writes of clients are appended
-    to `journal`, so that the truth stays recomputable.
+    `on_listening` is called with the port once clients can connect. What clients write is appended to
+    `journal`, so that the truth stays recomputable; if that fails, raises PlcsimError.
     """
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_serve(config, host, port, start_scan, journal, on_listening))
@@ -45,17 +46,21 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    file: IO[str] | None = journal.open("a", encoding="utf-8") if journal else None
+    failures: list[OSError] = []
+    with ExitStack() as stack:
+        file = stack.enter_context(open_journal(journal)) if journal else None
 
-    def record(write: Write) -> None:
-        if file:
-            append_write(file, write)
+        def record(write: Write) -> None:
+            try:
+                if file:
+                    append_write(file, write)
+            except OSError as exc:
+                failures.append(exc)
+                stop.set()
 
-    try:
         async with ModbusServer(Device(config, record), host, port, start_scan) as server:
             on_listening(server.port)
             await server.serve_until(stop)
-        return server.late_scans
-    finally:
-        if file:
-            file.close()
+    if failures:
+        raise PlcsimError(f"{journal}: cannot be written: {failures[0].strerror}; stopped")
+    return server.late_scans

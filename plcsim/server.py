@@ -13,6 +13,7 @@ import errno
 import logging
 import socket
 import struct
+import time
 from types import TracebackType
 from typing import Self, cast
 
@@ -79,6 +80,10 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._transport.close()
 
+    def abort(self) -> None:
+        """Close at once; what the client has not fetched is lost."""
+        self._transport.abort()
+
     def _send(self, replies: list[bytes]) -> None:
         if replies:
             self._transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
@@ -133,6 +138,9 @@ class ModbusServer:
         self._server.close()
         for connection in list(self._connections):
             connection.close()
+        await asyncio.sleep(0)  # replies go out; then nobody is waited for
+        for connection in list(self._connections):
+            connection.abort()
         await self._server.wait_closed()
 
     async def serve_until(self, stop: asyncio.Event) -> None:
@@ -144,12 +152,11 @@ class ModbusServer:
             self._scanning.result()
 
     async def _scan_for_ever(self) -> None:
-        loop = asyncio.get_running_loop()
         interval = self._device.config.device.plc_scan_s
-        start, done = loop.time(), 0
+        start, done = time.monotonic(), 0  # the loop's own time has steps of 1 ms with uvloop
         while True:
-            await asyncio.sleep(start + (done + 1) * interval - loop.time())
-            due = int((loop.time() - start) / interval)
+            await asyncio.sleep(start + (done + 1) * interval - time.monotonic())
+            due = int((time.monotonic() - start) / interval)
             if due <= done:
                 continue
             self.late_scans += due - done - 1

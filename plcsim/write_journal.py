@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from plcsim.errors import InputError
 from plcsim.truth import Write
 
 
-def append_write(file: IO[str], write: Write) -> None:
-    """Append one write and hand it to the operating system."""
-    file.write(json.dumps(asdict(write)) + "\n")
-    file.flush()
+def open_journal(path: Path) -> BinaryIO:
+    """A new journal, or an empty one. Raises InputError if it cannot be, or holds an earlier run's writes:
+    an emulator starts from its device file, so together they would tell a wrong truth."""
+    try:
+        file = path.open("ab", buffering=0)
+    except OSError as exc:
+        raise InputError(f"{path}: cannot be written: {exc.strerror}") from None
+    if os.fstat(file.fileno()).st_size:
+        file.close()
+        raise InputError(f"{path}: holds the writes of an earlier run; name a new file")
+    return file
+
+
+def append_write(file: BinaryIO, write: Write) -> None:
+    """Append one write and hand it to the operating system. Raises OSError."""
+    file.write(json.dumps(asdict(write)).encode() + b"\n")
 
 
 def read_writes(path: Path) -> list[Write]:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from uuid import UUID, uuid4, uuid5
 
 from psycopg import Connection
+from psycopg.errors import DivisionByZero
 from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int4, Int8
 
@@ -91,7 +92,7 @@ class Repository(ABC):
         self.attempted = None
         transaction_id = uuid4()
         digest = gap_hash(gap, self._device_id, self._stream_id, transaction_id, self.head.head_hash)
-        row = self._connection.execute(
+        self._execute(
             statements.GAP,
             {
                 **self._ledger(gap.first_scan, gap.last_scan, transaction_id, digest),
@@ -100,10 +101,7 @@ class Repository(ABC):
                 "process_id": None,
                 "reason": gap.reason,
             },
-            prepare=True,
-        ).fetchone()
-        if row != (1, 1, 1):
-            raise StreamMoved(self._moved(gap.first_scan))
+        )
         self._prove_idle()
         self.head = StreamHead(gap.last_scan, digest)
 
@@ -112,7 +110,7 @@ class Repository(ABC):
         rows = len(batch.value)
         process_rows = rows if process_id else 0
         statement, more = self._statement(batch)
-        row = self._connection.execute(
+        self._execute(
             statement,
             {
                 **self._ledger(batch.first_scan, batch.last_scan, batch.transaction_id, digest),
@@ -127,17 +125,23 @@ class Repository(ABC):
                 "quality": Int2Array(batch.quality if batch.has_bad else batch.quality[:0]),
                 **more,
             },
-            prepare=True,
-        ).fetchone()
-        assert row is not None
-        if row[0] == 0:
-            raise StreamMoved(self._moved(batch.first_scan))
-        if row != (1, 1, rows, process_rows):
-            raise DatabaseError(f"stored {row} rows instead of {(1, 1, rows, process_rows)}")
+        )
         head = StreamHead(batch.last_scan, digest)
         if not keep_head:
             self.head = head
         return head
+
+    def _execute(self, statement: str, parameters: dict[str, Any]) -> None:
+        """Run a statement that moves the stream; what it returns first is whether it did."""
+        try:
+            row = self._connection.execute(statement, parameters, prepare=True).fetchone()
+        except DivisionByZero:
+            raise DatabaseError(
+                "the database took fewer rows than it was sent (has a table a trigger or a rule?); "
+                "the transaction was undone"
+            ) from None
+        if row is None or row[0] != 1:
+            raise StreamMoved(self._moved(parameters["first_scan"]))
 
     @abstractmethod
     def _statement(self, batch: Batch) -> tuple[str, dict[str, Any]]:

@@ -103,9 +103,15 @@ def _current(source: str) -> str:
 )"""
 
 
-_COUNTS = """
-SELECT (SELECT count(*) FROM advanced), (SELECT count(*) FROM ledger),
-       (SELECT count(*) FROM history), (SELECT count(*) FROM points)"""
+# Fewer rows than were sent (a trigger, a rule, a partition that swallows them) divide by zero, so that
+# the transaction fails instead of committing what is torn.
+_COUNTS = """, counted AS MATERIALIZED (
+    SELECT (SELECT count(*) FROM advanced) AS advanced, (SELECT count(*) FROM ledger) AS ledger,
+           (SELECT count(*) FROM history) AS history, (SELECT count(*) FROM points) AS points
+)
+SELECT advanced, ledger, history, points,
+    1 / (ledger = advanced AND history = advanced * %(rows)s AND points = advanced * %(process_rows)s)::int
+FROM counted"""
 
 _STORE = _LEDGER + _HISTORY + _POINTS
 
@@ -126,9 +132,11 @@ GAP = (
     INSERT INTO scan_gaps (device_id, stream_id, first_scan, last_scan, reason, transaction_id)
     SELECT device_id, stream_id, %(first_scan)s, %(last_scan)s, %(reason)s, %(transaction_id)s
     FROM advanced RETURNING 1
+), counted AS MATERIALIZED (
+    SELECT (SELECT count(*) FROM advanced) AS advanced, (SELECT count(*) FROM ledger) AS ledger,
+           (SELECT count(*) FROM gap) AS gap
 )
-SELECT (SELECT count(*) FROM advanced), (SELECT count(*) FROM ledger),
-       (SELECT count(*) FROM gap)"""
+SELECT advanced, 1 / (ledger = advanced AND gap = advanced)::int FROM counted"""
 )
 
 OPEN_STREAM = """

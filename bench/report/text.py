@@ -1,0 +1,196 @@
+"""A quick run's answer for a terminal: the answer in plain words first, then the figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bench.quick import PAIR_S, QuickResult
+from bench.report.verification import verification_table
+from bench.statistics import Impact
+from bench.verdict import Judgement, Outcome
+
+_COLOURS = {
+    "PASS": "bold green",
+    "FAIL": "bold red",
+    "INCONCLUSIVE": "bold yellow",
+    "INVALID": "bold magenta",
+}
+_IN_WORDS = {
+    Outcome.PASS: "every target is met with the whole interval",
+    Outcome.FAIL: "a target is missed with the whole interval",
+    Outcome.INCONCLUSIVE: "an interval straddles its target: this run cannot say",
+    Outcome.INVALID: "the measurement itself cannot be believed",
+}
+
+
+def print_quick(result: QuickResult, console: Console, path: str) -> None:
+    """Print the whole answer."""
+    console.print()
+    console.print(answer(result))
+    console.print(_metrics_table(result))
+    for line in _doubts(result):
+        console.print(Text(line))
+    if result.batch_sizes:
+        console.print(_batch_table(result))
+    for line in _concurrency(result):
+        console.print(Text(line))
+    for name, verification in result.verifications.items():
+        console.print(verification_table(verification, f"Arm {name}: what was stored, against the truth"))
+    console.print(Text(f"result: {path}"))
+
+
+def answer(result: QuickResult) -> RenderableType:
+    """The answer in a few lines of words."""
+    settings, plant = result.settings, result.json["plant"]
+    ms, wal, machines = plant["ms_per_scan"], plant["wal_bytes_per_machine_day"], plant["machines"]
+    lines = [
+        Text.assemble(
+            (result.outcome.value, _COLOURS[result.outcome.value]), f": {_IN_WORDS[result.outcome]}"
+        )
+    ]
+    lines += [Text(f"  INVALID because {reason}") for reason in result.invalid]
+    lines += [
+        Text(
+            f"{settings.b} instead of {settings.a}, {settings.parameters} parameters a scan, one scan a "
+            f"transaction, process {'running' if settings.running else 'idle'}"
+            f"{', read over Modbus TCP' if settings.plc else ''}:"
+        ),
+        *(Text("  " + _in_words(judgement)) for judgement in result.comparison.judgements),
+        Text(
+            f"In the plant: {ms['b'] - ms['a']:+.2f} ms a scan ({ms['a']:.2f} -> {ms['b']:.2f} ms); WAL of a "
+            f"machine at one scan a second {_bytes(wal['a'])} -> {_bytes(wal['b'])} a day; one connection "
+            f"carries {machines['a']:,} -> {machines['b']:,} such machines at saturation."
+        ),
+    ]
+    return Group(*lines)
+
+
+def _in_words(judgement: Judgement) -> str:
+    if judgement.cost is None:
+        return (
+            f"success: above {judgement.value:.2%} (target {judgement.target:.0%}): {judgement.outcome.value}"
+        )
+    what = {
+        "throughput": "throughput loss",
+        "mean response": "latency increase",
+        "memory": "memory increase",
+    }[judgement.metric]
+    cost = judgement.cost
+    return (
+        f"{what} {_percent(cost.effect)} [{_percent(cost.low)}, {_percent(cost.high)}], target below "
+        f"{judgement.target:.0%}: {judgement.level}, {judgement.outcome.value}"
+    )
+
+
+def _metrics_table(result: QuickResult) -> Table:
+    settings = result.settings
+    table = Table(box=box.SIMPLE_HEAD, title=f"A {settings.a}, B {settings.b}", title_justify="left")
+    for column, justify in (
+        ("figure", "left"),
+        ("A", "right"),
+        ("B", "right"),
+        ("B costs", "right"),
+        ("95 % interval", "right"),
+        ("judged", "left"),
+    ):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    levels = {judgement.metric: judgement for judgement in result.comparison.judgements}
+    for metric in result.comparison.metrics:
+        cost, judgement = metric.cost, levels.get(metric.name)
+        table.add_row(
+            f"{metric.name} [{metric.unit}]".replace("[", "\\["),
+            _figure(metric.a),
+            _figure(metric.b),
+            _percent(cost.effect) if cost else "n/a",
+            f"{_percent(cost.low)} to {_percent(cost.high)}" if cost else "too few values",
+            f"{judgement.level} {judgement.outcome.value}" if judgement else "shown, not judged",
+        )
+    (ok_a, tried_a), (ok_b, tried_b) = result.comparison.success
+    success = levels["success"]
+    table.add_row(
+        "success \\[%]",
+        f"{100 * ok_a / max(1, tried_a):.2f}",
+        f"{100 * ok_b / max(1, tried_b):.2f}",
+        "",
+        f"worse arm above {success.value:.2%}",
+        success.outcome.value,
+    )
+    wal_a, wal_b = result.comparison.wal_bytes
+    table.add_row(
+        "WAL a transaction \\[kB]",
+        _figure(wal_a / 1000),
+        _figure(wal_b / 1000),
+        _percent(wal_b / wal_a - 1),
+        "",
+        "shown, not judged",
+    )
+    return table
+
+
+def _doubts(result: QuickResult) -> Iterator[str]:
+    """What difference this run could have seen, and how long a run would settle what it left open."""
+    yield f"{result.settings.pairs} pairs of slots; a run like this one sees differences of at least:"
+    for judgement in result.comparison.judgements:
+        cost = judgement.cost
+        if cost is None:
+            continue
+        line = f"  {judgement.metric}: {_percent(cost.detectable)}"
+        if judgement.outcome is Outcome.INCONCLUSIVE:
+            line += f"; {_to_settle(judgement, cost)}"
+        yield line
+
+
+def _to_settle(judgement: Judgement, cost: Impact) -> str:
+    loss = judgement.metric == "throughput"
+    ratio = cost.negated() if loss else cost
+    pairs = ratio.pairs_to_settle(-judgement.target if loss else judgement.target)
+    if pairs is None or pairs * PAIR_S > 24 * 3600:
+        return "it stands so close to its target that no run of a day would settle it"
+    return f"--duration {math.ceil(max(pairs, cost.pairs + 1) * PAIR_S)} should settle it"
+
+
+def _batch_table(result: QuickResult) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD, title="Parameters per scan (a first look: no class)", title_justify="left"
+    )
+    for column in ("parameters", "A [parameters/s]", "B [parameters/s]", "B loses"):
+        table.add_column(column.replace("[", "\\["), justify="right")
+    for size in result.batch_sizes:
+        table.add_row(
+            str(size.parameters), f"{size.a_per_s:,.0f}", f"{size.b_per_s:,.0f}", _percent(size.loss)
+        )
+    return table
+
+
+def _concurrency(result: QuickResult) -> Iterator[str]:
+    for name, check in result.concurrency.items():
+        failed = ", ".join(f"{count} × {code}" for code, count in check.failures.items()) or "none failed"
+        yield (
+            f"{check.writers} writers on the same {result.settings.parameters} parameters, {name}: "
+            f"{check.per_second:,.0f} transactions/s, {failed}, {check.deadlocks} deadlocks, "
+            f"{check.verification.violations} violations"
+        )
+
+
+def _percent(share: float) -> str:
+    return f"{share:+.1%}"
+
+
+def _figure(value: float) -> str:
+    if math.isnan(value):
+        return "n/a"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value < 1 else f"{value:.2f}"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -1,0 +1,175 @@
+"""One trial end to end: emulators and loggers in processes of their own, measured and verified."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import Connection
+
+from bench.arms import bench_schema
+from bench.emulators import emulated
+from bench.latency import Latencies, Merged, latencies_of
+from bench.machine import machine
+from bench.resources import process_use, server_counters
+from bench.verify import verify
+from logger.database import connect
+from logger.forwarder import Stored
+from logger.service import Hooks, Settings, run_logger
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One cell of a sweep."""
+
+    interval_s: float
+    devices: int
+    repository: str
+    parameters: int
+    duration_s: float
+
+    def __str__(self) -> str:
+        return f"{self.devices} × {self.parameters} parameters every {self.interval_s:g} s, {self.repository}"
+
+
+@dataclass(frozen=True)
+class LoggerRun:
+    """What one logger process did."""
+
+    scans: int
+    missed: int
+    read_errors: int
+    stored_rows: int
+    transactions: int
+    seconds: float
+    cpu_s: float
+    private_bytes: int
+    response: Latencies
+    """Due time of a scan to its proven commit."""
+    lag: Latencies
+    """Due time of a scan to its start."""
+    commit: Latencies
+    """Start of a transaction to its proven commit."""
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a trial measured, of all its loggers together."""
+
+    trial: Trial
+    runs: list[LoggerRun]
+    wal_bytes: int
+    violations: int
+    verification: dict[str, Any]
+
+    @property
+    def values_per_s(self) -> float:
+        return sum(run.stored_rows / run.seconds for run in self.runs)
+
+    @property
+    def missed(self) -> int:
+        return sum(run.missed for run in self.runs)
+
+    def merged(self, name: str) -> Merged:
+        """The loggers' histograms of response, lag or commit."""
+        return Merged([getattr(run, name) for run in self.runs])
+
+    def to_json(self) -> dict[str, Any]:
+        trial = self.trial
+        return {
+            "interval_s": trial.interval_s,
+            "devices": trial.devices,
+            "repository": trial.repository,
+            "parameters": trial.parameters,
+            "duration_s": trial.duration_s,
+            "values_per_s": round(self.values_per_s, 1),
+            "missed": self.missed,
+            "wal_bytes": self.wal_bytes,
+            "verification": self.verification,
+            "loggers": [
+                {
+                    "scans": run.scans,
+                    "missed": run.missed,
+                    "read_errors": run.read_errors,
+                    "stored_rows": run.stored_rows,
+                    "transactions": run.transactions,
+                    "seconds": round(run.seconds, 4),
+                    "cpu_s": round(run.cpu_s, 4),
+                    "private_bytes": run.private_bytes,
+                    "response": run.response.to_json(),
+                    "lag": run.lag.to_json(),
+                    "commit": run.commit.to_json(),
+                }
+                for run in self.runs
+            ],
+        }
+
+
+def run_trial(trial: Trial, conninfo: str, monitor: Connection[Any]) -> TrialResult:
+    """Run one trial in a schema of its own, which is gone afterwards."""
+    configs = [machine(trial.parameters, f"bench-{n + 1}") for n in range(trial.devices)]
+    with ExitStack() as stack:
+        schema = stack.enter_context(bench_schema(monitor, conninfo, "sweep", configs))
+        addresses = stack.enter_context(emulated(configs))
+        workers = stack.enter_context(
+            ProcessPoolExecutor(trial.devices, mp_context=multiprocessing.get_context("spawn"))
+        )
+        before = server_counters(monitor, schema)
+        futures = [
+            workers.submit(
+                log_device,
+                Settings(
+                    config,
+                    conninfo,
+                    trial.repository,
+                    host,
+                    port,
+                    trial.interval_s,
+                    schema,
+                    duration_s=trial.duration_s,
+                ),
+            )
+            for config, (host, port) in zip(configs, addresses, strict=True)
+        ]
+        runs = [future.result() for future in futures]
+        after = server_counters(monitor, schema)
+        with connect(conninfo, schema) as connection:
+            verification = verify(connection)
+        return TrialResult(
+            trial, runs, after.wal_bytes - before.wal_bytes, verification.violations, verification.to_json()
+        )
+
+
+def log_device(settings: Settings) -> LoggerRun:
+    """Log one device for its duration; runs in a process of its own."""
+    response: list[int] = []
+    commit: list[int] = []
+    lag: list[int] = []
+
+    def on_stored(stored: Stored) -> None:
+        response.extend(stored.committed_ns - scan.due_ns for scan in stored.scans)
+        commit.append(stored.committed_ns - stored.started_ns)
+
+    start, cpu_start = time.perf_counter(), time.process_time()
+    status = run_logger(
+        settings,
+        Hooks(on_scan=lambda due, scan: lag.append(scan.started_ns - due.due_ns), on_stored=on_stored),
+    )
+    use = process_use()
+    return LoggerRun(
+        status.scans,
+        status.missed,
+        status.read_errors,
+        status.stored_rows,
+        status.transactions,
+        time.perf_counter() - start,
+        time.process_time() - cpu_start,
+        use.private_bytes if use else 0,
+        latencies_of(response),
+        latencies_of(lag),
+        latencies_of(commit),
+    )

@@ -1,0 +1,89 @@
+"""Fixtures `postgres` and `schema`: a real PostgreSQL server, and our tables in a schema of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from logger.database import connect, prepare_schema, register_device
+from logger.embedded import EmbeddedPostgres
+from logger.repositories import Repository
+from plcsim.config import DeviceConfig
+
+_numbers = count(1)
+
+
+class Schema:
+    """A schema with our tables, and connections to it that are closed with it."""
+
+    def __init__(self, conninfo: str, name: str) -> None:
+        self.conninfo = conninfo
+        self.name = name
+        self._open: list[psycopg.Connection[Any]] = []
+        self._control = self.connect()
+        prepare_schema(self._control, name)
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """A connection as the logger has it: autocommit, our session settings, search_path here."""
+        connection = connect(self.conninfo, self.name)
+        self._open.append(connection)
+        return connection
+
+    def rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """What a statement returns; none: no rows."""
+        cursor = self._control.execute(statement.encode(), parameters or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def value(self, statement: str, *parameters: Any) -> Any:
+        """The one value that a statement returns."""
+        ((value,),) = self.rows(statement, *parameters)
+        return value
+
+    def repository(
+        self, kind: type[Repository], config: DeviceConfig, stream_id: int = 1, recipe: str = "bake"
+    ) -> Repository:
+        """A repository on a connection of its own; the device is registered if it is not yet."""
+        register_device(self._control, config)
+        return kind(self.connect(), config.device.device_id, stream_id, recipe)
+
+    def drop(self) -> None:
+        for connection in self._open[1:]:
+            connection.close()
+        self._control.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(self.name)))
+        self._control.close()
+
+
+def reachable_folder() -> Path:
+    """A new temporary folder that the server's user can enter; as root it runs as another user."""
+    folder = Path(tempfile.mkdtemp(prefix="plcsim-test-"))
+    folder.chmod(0o755)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Connection string of a server: PLCSIM_TEST_DATABASE, or an embedded one that is removed after."""
+    if given := os.environ.get("PLCSIM_TEST_DATABASE"):
+        yield given
+        return
+    folder = reachable_folder()
+    with EmbeddedPostgres(folder / "postgresql") as server:
+        yield server.conninfo
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def schema(postgres: str) -> Iterator[Schema]:
+    """Our tables, empty, in a schema of their own."""
+    made = Schema(postgres, f"test_{os.getpid()}_{next(_numbers)}")
+    yield made
+    made.drop()

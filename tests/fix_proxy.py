@@ -1,0 +1,167 @@
+"""Fixture `proxy`: a real proxy in front of PostgreSQL that cuts connections at chosen moments.
+
+It listens on a Unix socket and passes bytes both ways. Of a request that is to suffer it knows three
+fates, and the client sees the same each time, a lost connection:
+"request"  the request never arrives: nothing is stored
+"reply"    the request is carried out, its reply is lost
+"late"     the client is cut off at once, the request is carried out some time after
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+Fate = Callable[[bytes], str | None]
+"""Decides what happens to a request: a fate, or None to pass it on."""
+
+
+class Proxy:
+    """One server behind one socket; set `fate` to choose who suffers, read `landed` for how many did."""
+
+    def __init__(self, conninfo: str) -> None:
+        self.fate: Fate = lambda request: None
+        self.landed: Counter[str] = Counter()
+        self.release_late = threading.Event()
+        """While it is not set, the requests of "late" wait."""
+        self.release_late.set()
+        self._target = {key: str(value) for key, value in conninfo_to_dict(conninfo).items()}
+        self._folder = Path(tempfile.mkdtemp(prefix="plcsim-proxy-"))
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(self._folder / ".s.PGSQL.5432"))
+        self._listener.listen()
+        self._threads: list[threading.Thread] = []
+        self._sockets: list[socket.socket] = []
+        self._closed = False
+        self.conninfo = make_conninfo(conninfo, host=str(self._folder), port=5432)
+        self._start(self._accept)
+
+    def close(self) -> None:
+        self._closed = True
+        self.release_late.set()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as last:
+            last.connect(str(self._folder / ".s.PGSQL.5432"))  # wakes the listener
+        self.cut_all()
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        self._listener.close()
+        shutil.rmtree(self._folder)
+
+    def cut_all(self) -> None:
+        """Cut every connection."""
+        for end in list(self._sockets):
+            _cut(end)
+
+    def _start(self, run: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=run, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            client, _ = self._listener.accept()
+            if self._closed:
+                client.close()
+                return
+            link = _Link(self, client, self._connect())
+            self._sockets += [link.client, link.server]
+            self._start(link.requests)
+            self._start(link.replies)
+
+    def _connect(self) -> socket.socket:
+        host, port = self._target.get("host", ""), self._target.get("port", "5432")
+        if host and not host.startswith("/"):
+            return socket.create_connection((host, int(port)))
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        server.connect(f"{host or '/var/run/postgresql'}/.s.PGSQL.{port}")
+        return server
+
+
+class _Link:
+    """One client's connection through the proxy."""
+
+    def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
+        self.client, self.server = client, server
+        self._proxy = proxy
+        self._swallow = False
+
+    def requests(self) -> None:
+        while data := _receive(self.client):
+            fate = self._proxy.fate(data)
+            if fate is not None:
+                self._proxy.landed[fate] += 1
+            if fate == "request":
+                break
+            if fate is not None:
+                self._swallow = True
+            if fate == "late":
+                _cut(self.client)
+                self._proxy.release_late.wait(10)
+            if not _send(self.server, data):
+                break
+            if fate is not None:
+                return  # `replies` ends the connection when the server is done
+        _cut(self.server)
+        _cut(self.client)
+
+    def replies(self) -> None:
+        swallowed = b""
+        while data := _receive(self.server):
+            if not self._swallow:
+                if not _send(self.client, data):
+                    break
+            elif _is_done(swallowed := swallowed + data):
+                break
+        _cut(self.client)
+        _cut(self.server)
+        self.client.close()
+        self.server.close()
+
+
+def _is_done(replies: bytes) -> bool:
+    """Whether the messages end in ReadyForQuery: the server has carried the request out."""
+    position = 0
+    while position + 5 <= len(replies):
+        kind = replies[position : position + 1]
+        position += 1 + int.from_bytes(replies[position + 1 : position + 5], "big")
+        if kind == b"Z" and position <= len(replies):
+            return True
+    return False
+
+
+def _receive(end: socket.socket) -> bytes:
+    try:
+        return end.recv(1 << 20)
+    except OSError:
+        return b""
+
+
+def _send(end: socket.socket, data: bytes) -> bool:
+    try:
+        end.sendall(data)
+    except OSError:
+        return False
+    return True
+
+
+def _cut(end: socket.socket) -> None:
+    try:
+        end.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return
+
+
+@pytest.fixture
+def proxy(postgres: str) -> Iterator[Proxy]:
+    made = Proxy(postgres)
+    yield made
+    made.close()

@@ -1,0 +1,93 @@
+"""Fixture `oven`: a small device whose scans a test writes down itself, without a PLC."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from logger.scan import Batch, Quality, Scan, ScanLayout, batch_of
+from plcsim.config import DeviceConfig
+from plcsim.device_file import parse_device
+
+RUNNING, NUMBER, HEAT, TARGET, LAMP = range(5)
+"""Columns of the oven's parameters; their ids are 10 more."""
+
+START_US = 1_700_000_000_000_000
+BAKING = 7
+"""Number of the process that runs if a scan is made with `process=BAKING`."""
+
+MAP: dict[str, Any] = {
+    "process": {"recipe": "bake", "running": "plc.running", "number": "plc.number"},
+    "groups": [
+        {
+            "name": "values",
+            "table": "input_register",
+            "parameters": [
+                {"id": 10, "component": "plc", "name": "running", "address": 0, "type": "uint16"},
+                {"id": 11, "component": "plc", "name": "number", "address": 1, "type": "uint32"},
+                {
+                    "id": 12,
+                    "component": "oven",
+                    "name": "heat",
+                    "address": 3,
+                    "type": "float32",
+                    "setpoint": "oven.target",
+                    "limits": [0.0, 300.0],
+                    "unit": "degC",
+                },
+            ],
+        },
+        {
+            "name": "targets",
+            "table": "holding_register",
+            "parameters": [
+                {"id": 13, "component": "oven", "name": "target", "address": 0, "type": "float32"},
+            ],
+        },
+        {
+            "name": "lamps",
+            "table": "coil",
+            "parameters": [{"id": 14, "component": "oven", "name": "lamp", "address": 7, "type": "bool"}],
+        },
+    ],
+}
+
+
+class Oven:
+    """Makes scans with values that say where they belong: scan number · 100 + column."""
+
+    def __init__(self, device_id: str = "oven-1") -> None:
+        self.config: DeviceConfig = parse_device({"device": {"device_id": device_id}, **MAP})
+        self.layout = ScanLayout(self.config)
+
+    def scan(
+        self, number: int, process: int | None = None, bad: dict[int, Quality] | None = None
+    ) -> Scan:
+        """One scan; `bad` says the quality of the columns that were not read."""
+        values = number * 100.0 + np.arange(self.layout.size)
+        values[RUNNING], values[NUMBER] = process is not None, process or 0
+        quality = np.full(self.layout.size, Quality.GOOD, dtype=np.int16)
+        for column, why in (bad or {}).items():
+            values[column], quality[column] = np.nan, why
+        recorded_at = START_US + number * 1_000_000 + np.arange(self.layout.size, dtype=np.int64)
+        return Scan(number, values, quality, recorded_at, process)
+
+    def batch(self, *scans: Scan) -> Batch:
+        return batch_of(scans, self.layout)
+
+    def run_of(self, first: int, last: int, process: int | None = None) -> list[Scan]:
+        """Scans with these numbers, all good."""
+        return [self.scan(number, process) for number in range(first, last + 1)]
+
+
+def renumbered(scan: Scan, number: int) -> Scan:
+    """The same scan under another number."""
+    return replace(scan, number=number)
+
+
+@pytest.fixture
+def oven() -> Oven:
+    return Oven()

@@ -1,0 +1,168 @@
+"""The read plan: the fewest requests that read everything, within what the device and the map allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from logger.read_plan import ReadBlock, plan_reads
+from plcsim.config import DeviceConfig
+from plcsim.device_file import load_device, parse_device
+from plcsim.errors import ConfigError
+from plcsim.parameters import Table
+
+ALD = Path(__file__).parent.parent / "configs" / "ald.yaml"
+WIDTHS = {"uint16": 1, "float32": 2}
+
+Item = tuple[int, str, str]
+"""Addresses left free before it, data type, group."""
+
+
+def device(
+    items: list[Item],
+    consistent: set[str] = frozenset(),  # type: ignore[assignment]
+    gaps: list[tuple[int, int]] = [],  # noqa: B006
+    most: int = 125,
+    table: str = "holding_register",
+) -> DeviceConfig:
+    """A device whose parameters lie one after the other in one table."""
+    groups: dict[str, Any] = {}
+    address = 0
+    for number, (free, data_type, group) in enumerate(items, 1):
+        address += free
+        groups.setdefault(
+            group,
+            {"name": group, "table": table, "consistent": group in consistent, "parameters": []},
+        )["parameters"].append(
+            {"id": number, "component": "c", "name": f"p{number}", "address": address, "type": data_type}
+        )
+        address += WIDTHS.get(data_type, 1)
+    return parse_device(
+        {
+            "device": {"device_id": "d"},
+            "modbus": {"max_registers": most, "max_coils": most},
+            "readable_gaps": [{"table": table, "address": a, "count": n} for a, n in gaps],
+            "groups": list(groups.values()),
+        }
+    )
+
+
+def fewest(config: DeviceConfig, most: int) -> int:
+    """The fewest requests by trying: every way to cut the units, taken in any order, into requests."""
+    readable = {a for run in config.register_map.readable(Table.HOLDING_REGISTER)
+                for a in range(run.address, run.end)}
+    units: dict[object, set[int]] = {}
+    for p in config.register_map.parameters:
+        key = p.group if p.group in config.register_map.consistent_groups else p.parameter_id
+        units.setdefault(key, set()).update(range(p.address, p.end))
+
+    def allowed(addresses: set[int]) -> bool:
+        low, high = min(addresses), max(addresses)
+        return high - low < most and all(a in readable for a in range(low, high + 1))
+
+    def partitions(rest: list[set[int]], blocks: list[set[int]]) -> Iterator[int]:
+        if not rest:
+            yield len(blocks)
+            return
+        unit, *others = rest
+        for i, block in enumerate(blocks):
+            if allowed(block | unit):
+                yield from partitions(others, [*blocks[:i], block | unit, *blocks[i + 1 :]])
+        yield from partitions(others, [*blocks, unit])
+
+    return min(partitions(list(units.values()), []))
+
+
+def check_rules(config: DeviceConfig, blocks: list[ReadBlock]) -> None:
+    """What every plan must keep to, whatever the map."""
+    parameters = [p for block in blocks for p in block.parameters]
+    assert sorted(p.parameter_id for p in parameters) == [
+        p.parameter_id for p in config.register_map.parameters
+    ]
+    for block in blocks:
+        most = config.modbus.max_coils if block.table.is_bits else config.modbus.max_registers
+        assert 1 <= block.count <= most
+        assert all(block.address <= p.address and p.end <= block.end for p in block.parameters)
+        assert all(p.table is block.table for p in block.parameters)
+        assert any(
+            run.address <= block.address and block.end <= run.end
+            for run in config.register_map.readable(block.table)
+        )
+    for group in config.register_map.consistent_groups:
+        assert sum(any(p.group == group for p in block.parameters) for block in blocks) == 1
+
+
+@st.composite
+def small_devices(draw: st.DrawFn) -> tuple[DeviceConfig, int]:
+    """Maps of up to seven values with holes, readable gaps and consistent groups that may interleave."""
+    most = draw(st.integers(2, 12))
+    items = draw(
+        st.lists(
+            st.tuples(st.sampled_from([0, 0, 1, 2]), st.sampled_from(list(WIDTHS)), st.sampled_from("abc")),
+            min_size=1,
+            max_size=7,
+        )
+    )
+    consistent = draw(st.sets(st.sampled_from("abc")))
+    gaps = draw(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 4)), max_size=3))
+    try:
+        return device(items, consistent, gaps, most), most
+    except ConfigError:  # a consistent group that no request can read is refused in the device file
+        return device(items, set(), gaps, most), most
+
+
+@settings(max_examples=300, deadline=None)
+@given(small_devices())
+def test_plan_has_the_fewest_requests_and_keeps_the_rules(made: tuple[DeviceConfig, int]) -> None:
+    config, most = made
+    blocks = plan_reads(config)
+    check_rules(config, blocks)
+    assert len(blocks) == fewest(config, most)
+
+
+def test_84_parameter_machine_takes_four_requests() -> None:
+    config = load_device(ALD)
+    blocks = plan_reads(config)
+    check_rules(config, blocks)
+    assert [(b.table.value, b.address, b.count, len(b.parameters)) for b in blocks] == [
+        ("coil", 0, 43, 12),
+        ("holding_register", 100, 35, 14),
+        ("input_register", 0, 94, 51),
+        ("input_register", 200, 14, 7),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("items", "gaps", "most", "expected"),
+    [
+        ([(0, "uint16", "a"), (1, "uint16", "a")], [], 125, [(0, 1), (2, 1)]),  # a hole is not crossed
+        ([(0, "uint16", "a"), (1, "uint16", "a")], [(1, 1)], 125, [(0, 3)]),  # a readable gap is
+        ([(0, "uint16", "a"), (2, "uint16", "a")], [(1, 1)], 125, [(0, 1), (3, 1)]),  # half a gap is not
+        ([(0, "uint16", "a"), (0, "float32", "a")], [], 2, [(0, 1), (1, 2)]),  # a value is not split
+        ([(0, "float32", "a")] * 63, [], 125, [(0, 124), (124, 2)]),  # 125 registers, but no half value
+        ([(0, "uint16", "a")] * 251, [], 125, [(0, 125), (125, 125), (250, 1)]),
+    ],
+)
+def test_requests_end_where_they_must(
+    items: list[Item], gaps: list[tuple[int, int]], most: int, expected: list[tuple[int, int]]
+) -> None:
+    blocks = plan_reads(device(items, set(), gaps, most))
+    assert [(b.address, b.count) for b in blocks] == expected
+
+
+def test_consistent_group_stays_whole_where_single_values_would_be_split() -> None:
+    items = [(0, "float32", "a"), (0, "float32", "b"), (0, "float32", "b")]
+    alone = [(b.address, b.count) for b in plan_reads(device(items, set(), [], 5))]
+    whole = [(b.address, b.count) for b in plan_reads(device(items, {"b"}, [], 5))]
+    assert alone == [(0, 4), (4, 2)]
+    assert whole == [(0, 2), (2, 4)]
+
+
+def test_coils_have_a_limit_of_their_own() -> None:
+    blocks = plan_reads(device([(0, "bool", "a")] * 2001, most=125, table="coil"))
+    assert [b.count for b in blocks] == [125] * 16 + [1]
