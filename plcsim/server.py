@@ -8,7 +8,6 @@ own transaction id. A header that is not Modbus TCP leaves no way to find the ne
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
 import socket
@@ -26,7 +25,9 @@ log = logging.getLogger(__name__)
 
 _HEADER = struct.Struct(">HHHB")
 _MAX_WAITING_BYTES = 256 * 1024
-"""Replies that a client does not fetch; above this we read no more requests from it."""
+"""Replies that a client does not fetch; above this it is not served until it does."""
+_REQUESTS_A_TURN = 32
+"""So many requests of one client are answered before the others, and the next PLC scan, have theirs."""
 
 
 class Connection(asyncio.Protocol):
@@ -37,6 +38,8 @@ class Connection(asyncio.Protocol):
         self._open = open_connections
         self._transport: asyncio.Transport
         self._buffer = b""
+        self._client_reads = True
+        self._turn_is_due = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -47,10 +50,26 @@ class Connection(asyncio.Protocol):
         self._open.add(self)
 
     def data_received(self, data: bytes) -> None:
-        buffer = self._buffer + data if self._buffer else data
+        self._buffer = self._buffer + data if self._buffer else data
+        self._answer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._open.discard(self)
+
+    def pause_writing(self) -> None:
+        self._client_reads = False
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._client_reads = True
+        self._schedule_turn()
+
+    def _answer(self) -> None:
+        """Answer the complete frames that have come; if they are more than a turn's, go on in the next."""
         replies: list[bytes] = []
+        buffer = self._buffer
         position, end = 0, len(buffer)
-        while end - position >= MBAP_HEADER_BYTES:
+        while end - position >= MBAP_HEADER_BYTES and len(replies) < _REQUESTS_A_TURN:
             transaction_id, protocol_id, length, unit_id = _HEADER.unpack_from(buffer, position)
             if protocol_id != 0 or not MIN_MBAP_LENGTH <= length <= MAX_MBAP_LENGTH:
                 log.info("closing %s: not a Modbus TCP header", self._peer())
@@ -65,15 +84,20 @@ class Connection(asyncio.Protocol):
             position = frame_end
         self._buffer = buffer[position:]
         self._send(replies)
+        if len(replies) == _REQUESTS_A_TURN:
+            self._transport.pause_reading()
+            self._schedule_turn()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._open.discard(self)
+    def _schedule_turn(self) -> None:
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            asyncio.get_running_loop().call_soon(self._take_turn)
 
-    def pause_writing(self) -> None:
-        self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._transport.resume_reading()
+    def _take_turn(self) -> None:
+        self._turn_is_due = False
+        if self._client_reads and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._answer()
 
     def close(self) -> None:
         """Send what is waiting, then close."""
@@ -133,8 +157,7 @@ class ModbusServer:
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self._scanning.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._scanning
+        await asyncio.wait({self._scanning})
         self._server.close()
         for connection in list(self._connections):
             connection.close()

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["fix_postgres", "fix_proxy", "fix_scans"]
+pytest_plugins = ["fix_emulator", "fix_postgres", "fix_proxy", "fix_scans"]

@@ -19,6 +19,15 @@ from logger.embedded import EmbeddedPostgres
 from logger.repositories import Repository
 from plcsim.config import DeviceConfig
 
+TABLES = (
+    "component_parameters",
+    "logging_streams",
+    "logging_transactions",
+    "parameter_value_history",
+    "process_data_points",
+    "process_executions",
+    "scan_gaps",
+)
 _numbers = count(1)
 
 
@@ -55,6 +64,10 @@ class Schema:
         register_device(self._control, config)
         return kind(self.connect(), config.device.device_id, stream_id, recipe)
 
+    def contents(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every row of every table, to see what has changed."""
+        return {table: self.rows(f"SELECT {table}::text FROM {table} ORDER BY 1") for table in TABLES}
+
     def drop(self) -> None:
         for connection in self._open[1:]:
             connection.close()
@@ -76,7 +89,7 @@ def postgres() -> Iterator[str]:
         yield given
         return
     folder = reachable_folder()
-    with EmbeddedPostgres(folder / "postgresql") as server:
+    with EmbeddedPostgres(folder / "postgresql", {"fsync": "off"}) as server:  # no power fails here
         yield server.conninfo
     shutil.rmtree(folder)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+import struct
+from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -63,9 +66,7 @@ class Oven:
         self.config: DeviceConfig = parse_device({"device": {"device_id": device_id}, **MAP})
         self.layout = ScanLayout(self.config)
 
-    def scan(
-        self, number: int, process: int | None = None, bad: dict[int, Quality] | None = None
-    ) -> Scan:
+    def scan(self, number: int, process: int | None = None, bad: dict[int, Quality] | None = None) -> Scan:
         """One scan; `bad` says the quality of the columns that were not read."""
         values = number * 100.0 + np.arange(self.layout.size)
         values[RUNNING], values[NUMBER] = process is not None, process or 0
@@ -83,9 +84,31 @@ class Oven:
         return [self.scan(number, process) for number in range(first, last + 1)]
 
 
-def renumbered(scan: Scan, number: int) -> Scan:
-    """The same scan under another number."""
-    return replace(scan, number=number)
+Row = tuple[int, int, float | None, float | None, int]
+"""What a ledger's hash covers of a row: parameter_id, microseconds since 1970, value, set value, quality."""
+
+
+def recomputed_hash(
+    previous: bytes,
+    stream_id: int,
+    first_scan: int,
+    last_scan: int,
+    device_id: str,
+    transaction_id: UUID,
+    process_id: UUID | None,
+    rows: Sequence[Row] = (),
+    reason: str = "",
+) -> bytes:
+    """A ledger row's hash, written down a second time, in plain Python, from what is stored."""
+    name, nan = device_id.encode(), float("nan")
+    data = b"plcsim ledger v1\0" + previous
+    data += struct.pack(">iqqi", stream_id, first_scan, last_scan, len(name)) + name
+    data += transaction_id.bytes + (process_id.bytes if process_id else bytes(16))
+    data += struct.pack(">q", len(rows)) + reason.encode()
+    for column, code in enumerate("iqddh"):
+        values = [nan if row[column] is None else row[column] for row in rows]
+        data += struct.pack(f">{len(rows)}{code}", *values)
+    return hashlib.sha256(data).digest()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ Item = tuple[int, str, str]
 
 def device(
     items: list[Item],
-    consistent: set[str] = frozenset(),  # type: ignore[assignment]
-    gaps: list[tuple[int, int]] = [],  # noqa: B006
+    consistent: Set[str] = frozenset(),
+    gaps: Sequence[tuple[int, int]] = (),
     most: int = 125,
     table: str = "holding_register",
 ) -> DeviceConfig:
@@ -54,8 +54,9 @@ def device(
 
 def fewest(config: DeviceConfig, most: int) -> int:
     """The fewest requests by trying: every way to cut the units, taken in any order, into requests."""
-    readable = {a for run in config.register_map.readable(Table.HOLDING_REGISTER)
-                for a in range(run.address, run.end)}
+    readable = {
+        a for run in config.register_map.readable(Table.HOLDING_REGISTER) for a in range(run.address, run.end)
+    }
     units: dict[object, set[int]] = {}
     for p in config.register_map.parameters:
         key = p.group if p.group in config.register_map.consistent_groups else p.parameter_id

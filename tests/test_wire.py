@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+from fix_postgres import Schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg.adapt import Transformer
 from psycopg.types.numeric import Float8, Int2, Int4, Int8
 
-from fix_postgres import Schema
 from logger.repositories.wire import (
     Float8Array,
     Int2Array,
@@ -93,7 +93,9 @@ def test_nan_becomes_null_and_nothing_else_does(schema: Schema, values: list[flo
 def test_empty_array_is_an_array_and_not_null(schema: Schema) -> None:
     empty = np.array([], dtype=np.int16)
     with schema.connect() as connection:
-        row = connection.execute("SELECT %s, cardinality(%s)", (Int2Array(empty), Int2Array(empty))).fetchone()
+        row = connection.execute(
+            "SELECT %s, cardinality(%s)", (Int2Array(empty), Int2Array(empty))
+        ).fetchone()
     assert row == ([], 0)
 
 

@@ -7,6 +7,7 @@ import math
 from rich import box
 from rich.table import Table
 
+from bench.latency import Merged
 from bench.sweep import Cell
 
 _COLUMNS = (
@@ -15,7 +16,7 @@ _COLUMNS = (
     "repository",
     "values/s",
     "missed",
-    "response p50 [ms]",
+    "response mean [ms]",
     "p99 [ms]",
     "lag p99 [ms]",
     "commit p99 [ms]",
@@ -43,7 +44,7 @@ def cell_line(cell: Cell) -> str:
     result = cell.result
     return (
         f"{cell.trial}: {result.values_per_s:,.0f} values/s, {result.missed} missed, response p99 "
-        f"{_ms(result.merged('response').percentile_us(99))} ms, {result.violations} violations"
+        f"{_p99_or_max(result.merged('response'))} ms, {result.violations} violations"
     )
 
 
@@ -55,14 +56,16 @@ def _figures(cell: Cell) -> tuple[str, ...]:
     return (
         f"{result.values_per_s:,.0f}",
         str(result.missed),
-        _ms(response.percentile_us(50)),
-        _ms(response.percentile_us(99)),
-        _ms(result.merged("lag").percentile_us(99)),
-        _ms(result.merged("commit").percentile_us(99)),
+        f"{response.mean_us / 1000:.2f}",
+        _p99_or_max(response),
+        _p99_or_max(result.merged("lag")),
+        _p99_or_max(result.merged("commit")),
         f"{result.wal_bytes / max(1, rows):,.0f}",
         str(result.violations),
     )
 
 
-def _ms(microseconds: float) -> str:
-    return "too few" if math.isnan(microseconds) else f"{microseconds / 1000:.2f}"
+def _p99_or_max(merged: Merged) -> str:
+    """The 99th percentile; the maximum where too few values lie beyond it to say."""
+    p99 = merged.percentile_us(99)
+    return f"{merged.max_us / 1000:.2f} (max)" if math.isnan(p99) else f"{p99 / 1000:.2f}"

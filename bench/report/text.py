@@ -14,6 +14,7 @@ from bench.quick import PAIR_S, QuickResult
 from bench.report.verification import verification_table
 from bench.statistics import Impact
 from bench.verdict import Judgement, Outcome
+from bench.verify import Verification
 
 _COLOURS = {
     "PASS": "bold green",
@@ -41,7 +42,9 @@ def print_quick(result: QuickResult, console: Console, path: str) -> None:
     for line in _concurrency(result):
         console.print(Text(line))
     for name, verification in result.verifications.items():
-        console.print(verification_table(verification, f"Arm {name}: what was stored, against the truth"))
+        console.print(Text(_verified(name, verification)))
+        if verification.violations:
+            console.print(verification_table(verification, f"Arm {name}: what was stored, against the truth"))
     console.print(Text(f"result: {path}"))
 
 
@@ -176,6 +179,15 @@ def _concurrency(result: QuickResult) -> Iterator[str]:
             f"{check.per_second:,.0f} transactions/s, {failed}, {check.deadlocks} deadlocks, "
             f"{check.verification.violations} violations"
         )
+
+
+def _verified(name: str, verification: Verification) -> str:
+    checks = verification.checks.values()
+    held = " ".join(check.invariant for check in checks if not check.violations and not check.not_applicable)
+    return (
+        f"arm {name}: {verification.checks['I4'].checked:,} stored values checked against the truth, "
+        f"{verification.violations:,} violations ({held or 'none'} hold)"
+    )
 
 
 def _percent(share: float) -> str:

@@ -40,6 +40,7 @@ class Repository(ABC):
         self, connection: Connection[Any], device_id: str, stream_id: int = 1, recipe: str = ""
     ) -> None:
         self._connection = connection
+        self._cursor = connection.cursor()
         self._device_id = device_id
         self._stream_id = stream_id
         self._recipe = recipe
@@ -134,7 +135,7 @@ class Repository(ABC):
     def _execute(self, statement: str, parameters: dict[str, Any]) -> None:
         """Run a statement that moves the stream; what it returns first is whether it did."""
         try:
-            row = self._connection.execute(statement, parameters, prepare=True).fetchone()
+            row = self._cursor.execute(statement, parameters, prepare=True).fetchone()
         except DivisionByZero:
             raise DatabaseError(
                 "the database took fewer rows than it was sent (has a table a trigger or a rule?); "

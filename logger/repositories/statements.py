@@ -115,17 +115,25 @@ FROM counted"""
 
 _STORE = _LEDGER + _HISTORY + _POINTS
 
-BASELINE = _ADVANCE + _STORE + _COUNTS
+
+
+def _compact(statement: str) -> str:
+    """One line: psycopg keeps what it parsed of a statement only up to 4,096 characters."""
+    return " ".join(statement.split())
+
+
+BASELINE = _compact(_ADVANCE + _STORE + _COUNTS)
 
 
 @cache
 def synchronizing(last_scan_is_good: bool, shared_device: bool) -> str:
     """The baseline's statement with the update of current values."""
     advance = _ADVANCE_SHARED if shared_device else _ADVANCE
-    return advance + _STORE + _current(_LAST_SCAN if last_scan_is_good else _NEWEST_GOOD) + _COUNTS
+    current = _current(_LAST_SCAN if last_scan_is_good else _NEWEST_GOOD)
+    return _compact(advance + _STORE + current + _COUNTS)
 
 
-GAP = (
+GAP = _compact(
     _ADVANCE
     + _LEDGER
     + """, gap AS (

@@ -1,0 +1,36 @@
+# make demo    from nothing to a measured answer     make test       set up and pass the tests
+# make setup   prepare .venv only                    make benchmark  the figures of benchmarks/
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test check benchmark clean
+
+setup: $(STAMP)
+
+# Everything is installed once, and again only when pyproject.toml changes: offline from then on.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/python -m bench demo
+
+test: setup check
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/python -m mypy
+
+benchmark: setup
+	@for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || failed=1; done; exit $${failed:-0}
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,73 @@
+"""Emulator, logger and PostgreSQL on this machine: one device polled as fast as it goes, verified.
+
+The 84-parameter machine of configs/ald.yaml, its recipe running all the time, synchronizing
+repository, fsync on. Counted is what the database holds afterwards over the wall time of the logger
+process, its start and stop included.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from figures import figure, finish
+
+from bench.arms import bench_schema, bench_server
+from bench.emulators import emulated
+from bench.trial import log_device
+from bench.verify import verify
+from logger.database import connect
+from logger.service import Settings
+from plcsim.config import DeviceConfig
+from plcsim.device_file import load_device, parse_device
+
+SECONDS = 30.0
+ALD = Path(__file__).parent.parent / "configs" / "ald.yaml"
+
+
+def always_running() -> DeviceConfig:
+    """The machine with a recipe that outlasts the benchmark."""
+    data = copy.deepcopy(load_device(ALD).to_json())
+    data["process"]["idle_s"] = 0.1
+    data["process"]["phases"][0]["steps"][0]["seconds"] = 3600.0
+    return parse_device(data)
+
+
+def main() -> None:
+    config = always_running()
+    with (
+        bench_server(None) as conninfo,
+        connect(conninfo) as monitor,
+        bench_schema(monitor, conninfo, "end_to_end", [config]) as schema,
+        emulated([config]) as [(host, port)],
+        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as workers,
+    ):
+        settings = Settings(config, conninfo, "synchronizing", host, port, 0.0, schema, duration_s=SECONDS)
+        start = time.perf_counter()
+        run = workers.submit(log_device, settings).result()
+        wall_s = time.perf_counter() - start
+        with connect(conninfo, schema) as connection:
+            history, points = (
+                connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # type: ignore[index]
+                for table in ("parameter_value_history", "process_data_points")
+            )
+            verification = verify(connection)
+    figure(
+        "history rows, count(*) over wall time",
+        history / wall_s,
+        "parameters/s",
+        ">= 60000",
+        history / wall_s >= 60_000,
+    )
+    figure("process rows beside them", points / wall_s, "rows/s")
+    figure("scans a second", run.scans / wall_s, "scans/s")
+    figure("scans a transaction", run.scans / run.transactions, "scans")
+    figure("violations of I1 to I6", verification.violations, "", "= 0", verification.violations == 0)
+    finish()
+
+
+if __name__ == "__main__":
+    main()
