@@ -16,7 +16,8 @@ from bench.demo import INTERVAL_S, LOGGED_S, demo_device, log_and_verify
 from bench.machine import FEWEST_PARAMETERS
 from bench.plan import load_sweep
 from bench.quick import Progress as OnProgress
-from bench.quick import QuickSettings, planned_seconds, run_quick
+from bench.quick import planned_seconds, run_quick
+from bench.quick_result import QuickSettings
 from bench.report.sweep_table import cell_line, sweep_table
 from bench.report.text import print_quick
 from bench.report.verification import verification_table

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.latency import Merged
 from bench.slots import Pair, Slot
-from bench.statistics import Impact, paired_impact, percentile_impact, wilson_lower
+from bench.statistics import Impact, paired_impact, percentile_impact
 from bench.verdict import Judgement, Targets, judge_cost, judge_success
 from bench.workload import Loop
 
@@ -75,7 +75,7 @@ def compare(pairs: Sequence[Pair], targets: Targets, seed: int) -> Comparison:
             _judge(throughput, targets.throughput_loss),
             _judge(latency, targets.latency_increase),
             _judge(memory, targets.memory_increase),
-            judge_success(min(wilson_lower(*counts) for counts in success), targets.success),
+            judge_success(success, targets.success),
         ],
         histograms=histograms,
         success=success,

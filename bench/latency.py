@@ -77,21 +77,27 @@ class Merged:
         one = histograms[0]
         self.values_us = np.array([_middle(one, int(index)) for index in used])
         self.count = int(self.counts.sum())
-        self.mean_us = sum(s.sum_us for s in slots) / max(1, self.count)
+        self.mean_us = sum(s.sum_us for s in slots) / self.count if self.count else math.nan
         self.max_us = max(s.max_us for s in slots)
 
     def percentile_us(self, percent: float) -> float:
-        """Value at the rank ceil(p·n); NaN where too few values lie beyond it to say."""
-        if self.count * (1 - percent / 100) < _ENOUGH_BEYOND:
+        """Value at the rank ceil(p·n), at most the maximum; NaN where too few values lie beyond it to say."""
+        if self.count - _rank(percent, self.count) < _ENOUGH_BEYOND:
             return math.nan
-        return float(self.weighted_percentiles_us(percent, np.ones((1, len(self.counts))))[0])
+        value = self.weighted_percentiles_us(percent, np.ones((1, len(self.counts))))[0]
+        return min(float(value), self.max_us)
 
     def weighted_percentiles_us(self, percent: float, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """The percentile of merges that take each slot so many times: weights (merges, slots)."""
         cumulative = np.cumsum(weights @ self.counts, axis=1)
-        rank = np.ceil(percent / 100 * cumulative[:, -1])
+        rank = _rank(percent, cumulative[:, -1])
         position = (cumulative < rank[:, None]).sum(axis=1)
         return np.asarray(self.values_us[position])
+
+
+def _rank(percent: float, count: Any) -> Any:
+    """ceil(p·n), where p·n is not rounded up by what a float cannot hold."""
+    return np.ceil(percent * count / 100 - 1e-9)
 
 
 def _decoded(latencies: Latencies) -> HdrHistogram:

@@ -10,90 +10,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import Connection
 
 from bench.arms import Arm, bench_server, growing_wal, two_arms
-from bench.comparison import Comparison, compare
+from bench.comparison import compare
 from bench.concurrency import Concurrency, concurrency_check
 from bench.emulators import emulators
 from bench.environment import environment
-from bench.quick_result import quick_json
+from bench.quick_result import BATCH_SIZES, PAIR_S, BatchSize, QuickResult, QuickSettings, quick_json
 from bench.resources import server_counters
 from bench.slots import Pair, run_pairs, slot_order
 from bench.statistics import paired_impact
-from bench.verdict import Outcome, Targets, overall
+from bench.verdict import overall
 from bench.verify import Verification, verify
 from bench.workload import SlotRequest, WorkerSettings
 from logger.database import connect
 
-PAIR_S = 2.5
-"""Length of a pair: long enough for some hundred transactions in each part of a slot."""
-FEWEST_PAIRS = 4
 RAMP_S = 0.1
 SHARE_OF_CAPACITY = 0.6
 """The fixed rate, as a share of what the slower arm reaches at saturation."""
 WARM_UP_S = 1.0
-BATCH_SIZES = (10, 25, 50, 100, 200)
 _BATCH_SLOT_S = 0.55
 _BATCH_PAIRS = 2
 _WRITERS_S = 1.5
-
-
-@dataclass(frozen=True)
-class QuickSettings:
-    """What to compare and for how long."""
-
-    parameters: int = 84
-    duration_s: float = 30.0
-    """Of the comparison alone."""
-    a: str = "baseline"
-    b: str = "synchronizing"
-    url: str | None = None
-    running: bool = True
-    """Whether a process runs, so that process rows are written too."""
-    plc: bool = False
-    """Whether each scan is read from an emulator over Modbus TCP."""
-    seed: int = 1
-    extras: bool = True
-    """Whether batch sizes and concurrent writers are looked at."""
-    targets: Targets = field(default_factory=Targets)
-
-    @property
-    def pairs(self) -> int:
-        return max(FEWEST_PAIRS, round(self.duration_s / PAIR_S))
-
-    @property
-    def machines(self) -> tuple[int, ...]:
-        more = BATCH_SIZES if self.extras else ()
-        return tuple(sorted({self.parameters, *more}))
-
-
-@dataclass(frozen=True)
-class BatchSize:
-    """Both arms at one number of parameters per scan: a first look, without a class."""
-
-    parameters: int
-    a_per_s: float
-    b_per_s: float
-    """Parameters stored a second."""
-    loss: float
-
-
-@dataclass(frozen=True)
-class QuickResult:
-    """Everything a run has found; `json` is what was written."""
-
-    settings: QuickSettings
-    comparison: Comparison
-    batch_sizes: list[BatchSize]
-    concurrency: dict[str, Concurrency]
-    verifications: dict[str, Verification]
-    invalid: list[str]
-    outcome: Outcome
-    json: dict[str, Any]
 
 
 Progress = Callable[[str, float], None]

@@ -1,21 +1,80 @@
-"""What a quick run writes: every figure with what it was computed from."""
+"""What a quick run is asked, what it finds, and what it writes of that."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
-from bench.comparison import Metric, slot_json
+from bench.comparison import Comparison, Metric, slot_json
+from bench.concurrency import Concurrency
 from bench.plant import plant_units
 from bench.results import now_utc
 from bench.slots import Pair
 from bench.statistics import Impact
-from bench.verdict import Judgement
+from bench.verdict import Judgement, Outcome, Targets
+from bench.verify import Verification
 
-if TYPE_CHECKING:
-    from bench.quick import QuickResult
+PAIR_S = 2.5
+"""Length of a pair: long enough for some hundred transactions in each part of a slot."""
+FEWEST_PAIRS = 4
+BATCH_SIZES = (10, 25, 50, 100, 200)
+
+
+@dataclass(frozen=True)
+class QuickSettings:
+    """What to compare and for how long."""
+
+    parameters: int = 84
+    duration_s: float = 30.0
+    """Of the comparison alone."""
+    a: str = "baseline"
+    b: str = "synchronizing"
+    url: str | None = None
+    running: bool = True
+    """Whether a process runs, so that process rows are written too."""
+    plc: bool = False
+    """Whether each scan is read from an emulator over Modbus TCP."""
+    seed: int = 1
+    extras: bool = True
+    """Whether batch sizes and concurrent writers are looked at."""
+    targets: Targets = field(default_factory=Targets)
+
+    @property
+    def pairs(self) -> int:
+        return max(FEWEST_PAIRS, round(self.duration_s / PAIR_S))
+
+    @property
+    def machines(self) -> tuple[int, ...]:
+        more = BATCH_SIZES if self.extras else ()
+        return tuple(sorted({self.parameters, *more}))
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """Both arms at one number of parameters per scan: a first look, without a class."""
+
+    parameters: int
+    a_per_s: float
+    b_per_s: float
+    """Parameters stored a second."""
+    loss: float
+
+
+@dataclass(frozen=True)
+class QuickResult:
+    """Everything a run has found; `json` is what was written."""
+
+    settings: QuickSettings
+    comparison: Comparison
+    batch_sizes: list[BatchSize]
+    concurrency: dict[str, Concurrency]
+    verifications: dict[str, Verification]
+    invalid: list[str]
+    outcome: Outcome
+    json: dict[str, Any]
 
 
 def quick_json(

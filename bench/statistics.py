@@ -33,32 +33,42 @@ class Impact:
     pairs: int
     sd: float
     """Standard deviation of ln(B/A) over pairs; NaN where it is not a t interval."""
+    is_loss: bool = False
+    """Whether the signs are those of a loss: 0.05 for 5 % less."""
 
     @property
     def detectable(self) -> float:
         """The smallest difference that a run like this one finds in four runs of five."""
-        return math.expm1(_quantiles(self.pairs) * self.sd / math.sqrt(self.pairs))
+        on_log_scale = _quantiles(self.pairs) * self.sd / math.sqrt(self.pairs)
+        return -math.expm1(-on_log_scale) if self.is_loss else math.expm1(on_log_scale)
 
     def negated(self) -> Impact:
-        """The same as a loss: positive where B has less."""
-        return Impact(-self.effect, -self.high, -self.low, self.pairs, self.sd)
+        """The same as a loss, positive where B has less; of a loss, the same as an increase."""
+        return Impact(-self.effect, -self.high, -self.low, self.pairs, self.sd, not self.is_loss)
 
     def pairs_to_settle(self, target: float) -> int | None:
-        """Pairs after which the interval would lie on one side of a target on ln(B/A)'s scale.
+        """Pairs after which the interval would lie on one side of a target (of a loss: a loss).
 
         None if the effect stands on the target: no number of pairs would.
         """
-        distance = abs(math.log1p(self.effect) - math.log1p(target))
-        if distance < 1e-6 or math.isnan(self.sd):
+        sign = -1 if self.is_loss else 1
+        distance = abs(math.log1p(sign * self.effect) - math.log1p(sign * target))
+        if distance < 1e-6 or math.isnan(distance * self.sd):
             return None
         return max(2, math.ceil((_quantiles(max(self.pairs, 2)) * self.sd / distance) ** 2))
 
 
 def paired_impact(a: Sequence[float], b: Sequence[float]) -> Impact:
-    """Impact from one positive figure a slot, paired in order; at least two pairs."""
+    """Impact from one positive figure a slot, paired in order; at least two pairs.
+
+    All NaN if a slot has no figure (NaN) or none above 0: then nothing can be said.
+    """
     if len(a) != len(b) or len(a) < 2:
         raise ValueError(f"{len(a)} and {len(b)} figures are not two or more pairs")
-    difference = np.log(np.asarray(b, dtype=float)) - np.log(np.asarray(a, dtype=float))
+    before, after = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if not (np.all(before > 0) and np.all(after > 0)):
+        return Impact(math.nan, math.nan, math.nan, len(a), math.nan)
+    difference = np.log(after) - np.log(before)
     n, mean, sd = len(difference), float(difference.mean()), float(difference.std(ddof=1))
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / math.sqrt(n)
     return Impact(math.expm1(mean), math.expm1(mean - half), math.expm1(mean + half), n, sd)
@@ -78,11 +88,13 @@ def percentile_impact(a: Merged, b: Merged, percent: float, seed: int) -> Impact
     return Impact(after / before - 1, float(low) - 1, float(high) - 1, pairs, math.nan)
 
 
-def wilson_lower(ok: int, total: int) -> float:
-    """Lower end of the 95 % Wilson interval of a share (Wilson 1927); 0 for no trial."""
+def wilson(ok: int, total: int) -> tuple[float, float]:
+    """The 95 % Wilson interval of a share (Wilson 1927); everything from 0 to 1 for no trial."""
     if total == 0:
-        return 0.0
-    return float(stats.binomtest(ok, total).proportion_ci(CONFIDENCE, method="wilson").low)
+        return 0.0, 1.0
+    interval = stats.binomtest(ok, total).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
 
 
 def _quantiles(pairs: int) -> float:

@@ -7,11 +7,12 @@ several targets is due (an intersection-union test).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bench.statistics import Impact
+from bench.statistics import Impact, wilson
 
 
 class Outcome(StrEnum):
@@ -49,7 +50,7 @@ class Judgement:
     metric: str
     outcome: Outcome
     level: str
-    """LOW, MEDIUM, HIGH, or a span such as LOW-MEDIUM; empty for success."""
+    """LOW, MEDIUM, HIGH, or a span such as LOW-MEDIUM; empty for success and where nothing was measured."""
     target: float
     cost: Impact | None
     """Positive is worse; None for success."""
@@ -62,14 +63,20 @@ def judge_cost(metric: str, cost: Impact, target: float) -> Judgement:
     return Judgement(metric, _outcome(cost.low, cost.high, target), level_of(cost, target), target, cost)
 
 
-def judge_success(lower: float, target: float) -> Judgement:
-    """Judge the lower end of the interval of the share of successful transactions."""
-    outcome = Outcome.PASS if lower > target else Outcome.FAIL
-    return Judgement("success", outcome, "", target, None, lower)
+def judge_success(arms: Sequence[tuple[int, int]], target: float) -> Judgement:
+    """Judge the share of successful transactions of the worst arm: (stored, tried) of each."""
+    intervals = [wilson(stored, tried) for stored, tried in arms]
+    low, high = min(low for low, _ in intervals), min(high for _, high in intervals)
+    return Judgement("success", _outcome(-high, -low, -target), "", target, None, low)
 
 
 def level_of(cost: Impact, target: float) -> str:
-    """LOW below half of the target, MEDIUM below it, HIGH above; the span if the interval crosses."""
+    """LOW below half of the target, MEDIUM below it, HIGH above; the span if the interval crosses.
+
+    Empty where there is no interval.
+    """
+    if math.isnan(cost.low) or math.isnan(cost.high):
+        return ""
     lowest, highest = _band(cost.low, target), _band(cost.high, target)
     return lowest if lowest is highest else f"{lowest}-{highest}"
 

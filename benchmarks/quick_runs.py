@@ -12,7 +12,8 @@ import math
 import numpy as np
 from figures import figure, finish
 
-from bench.quick import QuickResult, QuickSettings, run_quick
+from bench.quick import run_quick
+from bench.quick_result import QuickResult, QuickSettings
 from bench.statistics import Impact
 
 RUNS = 10

@@ -23,6 +23,7 @@ from plcsim.device_file import load_device
 from plcsim.errors import InputError
 
 SHORTEST_INTERVAL_S = 0.01
+_PIPE_EVERY_S = 10
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -169,16 +170,19 @@ def _rounded(milliseconds: float) -> float | None:
 
 
 class _status_line:
-    """Shows the status once a second: one line that changes on a terminal, nothing in a pipe."""
+    """Shows the status: one line that changes every second on a terminal, now and then a line in a pipe."""
 
     def __init__(self, quiet: bool) -> None:
         self._live = None
+        self._quiet = quiet
         if not quiet and sys.stdout.isatty():
             self._live = Live(Text("waiting for the first scan"), console=Console(), transient=True)
 
     def __enter__(self) -> Callable[[Status], None]:
-        if self._live is None:
+        if self._quiet:
             return lambda status: None
+        if self._live is None:
+            return _say_now_and_then
         self._live.start()
         live = self._live
         return lambda status: live.update(Text(_line(status)), refresh=True)
@@ -186,6 +190,11 @@ class _status_line:
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
+
+
+def _say_now_and_then(status: Status) -> None:
+    if round(status.seconds()) % _PIPE_EVERY_S == 0:
+        click.echo(_line(status))
 
 
 def main() -> None:

@@ -126,6 +126,9 @@ class Forwarder:
 
     def close(self, drain_s: float = 10.0) -> int:
         """Store what waits, for at most `drain_s`; returns how many items could not be stored."""
+        if self._thread.ident is None:  # never started
+            self._repository.close()
+            return len(self._waiting)
         with self._changed:
             self._closing = True
             self._give_up_at = time.monotonic() + drain_s

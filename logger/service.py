@@ -67,8 +67,12 @@ class Status:
     commits_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
     """Start of a transaction to its proven commit."""
 
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self.started
+
     def rows_per_second(self) -> float:
-        return self.stored_rows / max(time.monotonic() - self.started, 1e-9)
+        return self.stored_rows / max(self.seconds(), 1e-9)
 
     def commit_p99_ms(self) -> float:
         """Of the newest transactions; NaN before the first."""

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _HEADER = struct.Struct(">HHHB")
 _MAX_WAITING_BYTES = 256 * 1024
 """Replies that a client does not fetch; above this it is not served until it does."""
+_BACKLOG = 1024
+"""Clients that may connect at once: a whole plant's loggers after a power cut."""
 _REQUESTS_A_TURN = 32
 """So many requests of one client are answered before the others, and the next PLC scan, have theirs."""
 
@@ -145,7 +147,10 @@ class ModbusServer:
         self._device.scan(self._start_scan)
         try:
             self._server = await loop.create_server(
-                lambda: Connection(self._device, self._connections), self._host, self._port
+                lambda: Connection(self._device, self._connections),
+                self._host,
+                self._port,
+                backlog=_BACKLOG,
             )
         except OSError as exc:
             where = f"{self._host}:{self._port}"

@@ -30,6 +30,8 @@ class Proxy:
     def __init__(self, conninfo: str) -> None:
         self.fate: Fate = lambda request: None
         self.landed: Counter[str] = Counter()
+        self.refuses = False
+        """Whether new connections are cut at once."""
         self.release_late = threading.Event()
         """While it is not set, the requests of "late" wait."""
         self.release_late.set()
@@ -57,7 +59,7 @@ class Proxy:
         shutil.rmtree(self._folder)
 
     def cut_all(self) -> None:
-        """Cut every connection."""
+        """Cut every connection; what has been sent to the server is still carried out."""
         for end in list(self._sockets):
             _cut(end)
 
@@ -72,6 +74,10 @@ class Proxy:
             if self._closed:
                 client.close()
                 return
+            if self.refuses:
+                self.landed["refused"] += 1
+                client.close()
+                continue
             link = _Link(self, client, self._connect())
             self._sockets += [link.client, link.server]
             self._start(link.requests)

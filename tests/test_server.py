@@ -274,7 +274,7 @@ def test_every_reply_shows_one_plc_scan_and_they_only_go_up(
 def test_requests_that_come_together_are_answered_with_the_truth_of_one_plc_scan(
     tmp_path: Path, start_emulator: Callable[..., Emulator]
 ) -> None:
-    groups = [(4, 0, 93), (4, 200, 14), (3, 100, 35), (1, 0, 43)]
+    groups = [(4, 0, 94), (4, 200, 14), (3, 100, 35), (1, 0, 43)]
     path = ald_device(tmp_path, 5)
     config = load_device(path)
     truth, visited = Truth(config), set()

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bench.quick import PAIR_S, QuickResult
+from bench.quick_result import PAIR_S, QuickResult
 from bench.report.verification import verification_table
 from bench.statistics import Impact
 from bench.verdict import Judgement, Outcome
