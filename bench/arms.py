@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -14,6 +15,7 @@ from uuid import uuid4
 
 from psycopg import Connection, sql
 
+from bench.emulators import interrupts_held
 from bench.workload import (
     SlotRequest,
     SlotResult,
@@ -85,7 +87,7 @@ def bench_schema(
         yield schema
     finally:
         with mapped_errors():
-            monitor.execute("SET client_min_messages = error")
+            monitor.execute("SET client_min_messages = error; SET statement_timeout = 0")
             monitor.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
 
 
@@ -112,8 +114,11 @@ class Arm:
 
 
 def spawn_worker() -> ProcessPoolExecutor:
-    """One worker process that shares nothing with us."""
-    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    """One worker process that shares nothing with us, and leaves Ctrl-C to us."""
+    worker = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    with interrupts_held():
+        worker.submit(os.getpid)  # the process is started by its first task
+    return worker
 
 
 @contextmanager

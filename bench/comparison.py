@@ -89,6 +89,7 @@ def slot_json(slot: Slot) -> dict[str, Any]:
     return {
         "arm": slot.arm,
         "pair": slot.pair,
+        "position": slot.position,
         "disturbed": list(slot.disturbed),
         "transactions": result.transactions,
         "wal_bytes": slot.wal_bytes,

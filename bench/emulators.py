@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection as Pipe
@@ -34,7 +35,8 @@ def emulated(configs: Sequence[DeviceConfig]) -> Iterator[list[tuple[str, int]]]
         for config in configs:
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=_emulate, args=(config, theirs), daemon=True)
-            process.start()
+            with interrupts_held():
+                process.start()
             theirs.close()
             started.append((process, ours))
         yield [(_HOST, _port(ours)) for _, ours in started]
@@ -44,6 +46,16 @@ def emulated(configs: Sequence[DeviceConfig]) -> Iterator[list[tuple[str, int]]]
         for process, ours in started:
             process.join()
             ours.close()
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits meanwhile; processes that are started now never hear of it: we end them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _emulate(config: DeviceConfig, pipe: Pipe) -> None:

@@ -47,7 +47,8 @@ def _postgresql(connection: Connection[Any]) -> dict[str, Any]:
     settings = connection.execute(
         "SELECT name, setting || coalesce(' ' || unit, '') FROM pg_settings"
         " WHERE source NOT IN ('default', 'override', 'client', 'session')"
-        " AND name !~ 'path|directory|directories|file|conninfo|password|user|name' ORDER BY 1"
+        " AND name !~ 'path|directory|directories|file|conninfo|command|password|user|name|addresses'"
+        " ORDER BY 1"
     ).fetchall()
     version = connection.execute("SHOW server_version").fetchone()
     important = ("fsync", "synchronous_commit", "full_page_writes", "autovacuum")

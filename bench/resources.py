@@ -44,8 +44,9 @@ class ServerCounters:
 
     wal_bytes: int
     checkpoints: int
+    """Begun, and ended where the server counts that: 18 and newer."""
     vacuums: int
-    """Automatic vacuum and analyze runs on the schema's tables."""
+    """Vacuum and analyze runs on the schema's tables, automatic or not."""
     updates: int
     hot_updates: int
     """Of component_parameters."""
@@ -56,13 +57,15 @@ class ServerCounters:
 
 
 _CHECKPOINTS = {
-    True: "SELECT num_timed + num_requested FROM pg_stat_checkpointer",
-    False: "SELECT checkpoints_timed + checkpoints_req FROM pg_stat_bgwriter",
+    180000: "SELECT num_timed + num_requested + num_done FROM pg_stat_checkpointer",
+    170000: "SELECT num_timed + num_requested FROM pg_stat_checkpointer",
+    0: "SELECT checkpoints_timed + checkpoints_req FROM pg_stat_bgwriter",
 }
+"""By the first server version that has it, newest first."""
 _COUNTERS = """
 SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint,
     ({checkpoints}),
-    coalesce(sum(autovacuum_count + autoanalyze_count), 0)::bigint,
+    coalesce(sum(vacuum_count + autovacuum_count + analyze_count + autoanalyze_count), 0)::bigint,
     coalesce(sum(n_tup_upd) FILTER (WHERE relname = 'component_parameters'), 0)::bigint,
     coalesce(sum(n_tup_hot_upd) FILTER (WHERE relname = 'component_parameters'), 0)::bigint,
     coalesce(sum(pg_relation_size(relid)) FILTER (WHERE relname = 'component_parameters'), 0)::bigint,
@@ -76,7 +79,8 @@ def server_counters(connection: Connection[Any], schema: str) -> ServerCounters:
 
     The statistics lag behind until the backend that did the work has flushed its own.
     """
-    checkpoints = _CHECKPOINTS[connection.info.server_version >= 170000]
+    version = connection.info.server_version
+    checkpoints = next(statement for since, statement in _CHECKPOINTS.items() if version >= since)
     row = connection.execute(_COUNTERS.format(checkpoints=checkpoints).encode(), (schema,)).fetchone()
     assert row is not None
     return ServerCounters(*(int(value) for value in row))

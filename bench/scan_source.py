@@ -46,14 +46,20 @@ class PlcScans:
     """Scans read over Modbus TCP, one when asked for one."""
 
     def __init__(self, config: DeviceConfig, host: str, port: int) -> None:
-        modbus = config.modbus
-        plc = PlcConnection(host, port, modbus.unit_id, modbus.timeout_s)
-        self._reader = Reader(plc, plan_reads(config), config)
         self._layout = ScanLayout(config)
         self._loop = new_event_loop()
+        self._reader = self._loop.run_until_complete(_reader(config, host, port))
         self._process_number: int | None = None
 
     def next(self, number: int) -> Scan:
         scan = self._loop.run_until_complete(self._reader.read(number))
         self._process_number = self._layout.process_number(scan.values, self._process_number)
         return scan.timed(0, self._process_number)
+
+
+async def _reader(config: DeviceConfig, host: str, port: int) -> Reader:
+    """Made inside the event loop: the Modbus client belongs to the loop that runs then."""
+    modbus = config.modbus
+    plc = PlcConnection(host, port, modbus.unit_id, modbus.timeout_s)
+    await plc.connect()
+    return Reader(plc, plan_reads(config), config)

@@ -96,7 +96,6 @@ def wilson(ok: int, total: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-
 def _quantiles(pairs: int) -> float:
     freedom = pairs - 1
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom) + stats.t.ppf(POWER, freedom))

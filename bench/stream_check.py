@@ -7,16 +7,17 @@ served the old value first and then the new one; either is right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 from psycopg import Connection
 
-from bench.stored_rows import LedgerRow, Rows, history_chunks, ledger_of
+from bench.stored_rows import LedgerRow, RowReader, Rows, executions_of, history_chunks, ledger_of
 from logger.scan import Batch, Floats, Gap, Quality, ScanLayout
-from logger.streams import GENESIS, batch_hash, gap_hash
+from logger.streams import GENESIS, StreamHead, batch_hash, gap_hash
 from plcsim.config import DeviceConfig
 from plcsim.signals import PlcScan
 from plcsim.truth import Truth, Write
@@ -24,11 +25,12 @@ from plcsim.truth import Truth, Write
 if TYPE_CHECKING:
     from bench.verify import Check
 
-_MOST_EXAMPLES = 3
+_PLC_SCANS = 2**32
+"""PLC scan counters are below."""
 
 
 class StreamCheck:
-    """Adds what one stream shows to the checks I3 to I6."""
+    """Adds what one stream shows to the checks I3 to I6, and to I1 whether a process ran."""
 
     def __init__(
         self,
@@ -40,9 +42,11 @@ class StreamCheck:
         self._layout = ScanLayout(config)
         self._stream_id = stream_id
         self._where = f"{config.device.device_id}, stream {stream_id}"
-        self._contiguous, self._true = checks["I3"], checks["I4"]
+        self._recorded, self._contiguous, self._true = checks["I1"], checks["I3"], checks["I4"]
         self._complete, self._chained = checks["I5"], checks["I6"]
-        self._values = _ValueCheck(config, writes)
+        self._values = _ValueCheck(config, self._layout, writes)
+        self._executions: dict[UUID, tuple[int, str]] = {}
+        self._process_number: int | None = None
         for check, unit in (
             (self._contiguous, "scans and gaps"),
             (self._true, "values"),
@@ -50,14 +54,15 @@ class StreamCheck:
             (self._chained, "transactions"),
         ):
             check.unit = unit
-        if not self._values.applicable and not self._true.checked:
+        if not (self._values.applicable or self._true.checked or self._true.violations):
             self._true.not_applicable = "the device file has no signals or no PLC scan counters"
 
-    def run(self, connection: Connection[Any], last_scan: int, head_hash: bytes) -> int:
-        """Check the stream that stands at `last_scan`; returns how many history rows it read."""
+    def run(self, connection: Connection[Any], head: StreamHead | None) -> int:
+        """Check the stream whose row says `head`; returns how many history rows it read."""
         device_id = self._layout.device_id
         ledger = ledger_of(connection, device_id, self._stream_id)
-        reader = _Reader(history_chunks(connection, device_id, self._stream_id))
+        self._executions = executions_of(connection, device_id, self._stream_id)
+        reader = RowReader(history_chunks(connection, device_id, self._stream_id))
         expected_scan, previous = 1, GENESIS
         for row in ledger:
             self._check_contiguity(row, expected_scan)
@@ -66,22 +71,26 @@ class StreamCheck:
             if row.gap_reason is None:
                 self._check_scans(row, rows)
             elif len(rows):
-                self._violation(self._complete, f"{len(rows)} rows in gap {row.first_scan}", len(rows))
+                self._violated(self._complete, f"gap {row.first_scan} has rows", len(np.unique(rows["scan"])))
             expected_scan = row.last_scan + 1
         self._contiguous.checked += 1
-        if expected_scan - 1 != last_scan:
-            self._violation(self._contiguous, f"ledger ends at {expected_scan - 1}, stream at {last_scan}")
-        if previous != head_hash:
-            self._violation(self._chained, "the last transaction is not the head of the stream")
-        if rest := reader.rest():
-            self._violation(self._complete, f"{rest} rows behind the last transaction", rest)
+        if head is None:
+            self._violated(self._contiguous, "logging_streams has no row of it")
+        elif expected_scan - 1 != head.last_scan:
+            self._violated(
+                self._contiguous, f"ledger ends at {expected_scan - 1}, stream at {head.last_scan}"
+            )
+        if head is not None and previous != head.head_hash:
+            self._violated(self._chained, "the last transaction is not the head of the stream")
+        if scans := reader.scans_left():
+            self._violated(self._complete, f"{scans} scans behind the last transaction", scans)
         self._flush_values()
         return reader.read
 
     def _check_contiguity(self, row: LedgerRow, expected_scan: int) -> None:
         self._contiguous.checked += 1
         if row.first_scan != expected_scan or row.last_scan < row.first_scan:
-            self._violation(
+            self._violated(
                 self._contiguous,
                 f"transaction {row.transaction_id} has scans {row.first_scan} to {row.last_scan}, "
                 f"expected from {expected_scan}",
@@ -90,50 +99,73 @@ class StreamCheck:
     def _check_link(self, row: LedgerRow, rows: Rows, previous: bytes) -> bytes:
         """Recompute the hash of a transaction; returns what the next one must link to."""
         self._chained.checked += 1
-        if bytes(row.previous_hash) != previous:
-            self._violation(
-                self._chained, f"transaction {row.transaction_id} does not link to the one before"
-            )
+        linked, stored = bytes(row.previous_hash), bytes(row.hash)
+        if linked != previous:
+            self._violated(self._chained, f"transaction {row.transaction_id} does not link to the one before")
         if row.gap_reason is not None:
             gap = Gap(row.first_scan, row.last_scan, row.gap_reason)
-            digest = gap_hash(
-                gap, self._layout.device_id, self._stream_id, row.transaction_id, bytes(row.previous_hash)
-            )
+            digest = gap_hash(gap, self._layout.device_id, self._stream_id, row.transaction_id, linked)
         else:
-            digest = batch_hash(
-                self._batch(row, rows), self._stream_id, row.process_id, bytes(row.previous_hash)
-            )
-        if digest != bytes(row.hash):
-            self._violation(self._chained, f"transaction {row.transaction_id} is not what was hashed")
-        return bytes(row.hash)
+            digest = batch_hash(self._batch(row, rows), self._stream_id, row.process_id, linked)
+        if digest != stored:
+            self._violated(self._chained, f"transaction {row.transaction_id} is not what was hashed")
+        return stored
 
     def _check_scans(self, row: LedgerRow, rows: Rows) -> None:
         """Each scan of the transaction must be there once, with every parameter, under its id."""
-        scans = row.last_scan - row.first_scan + 1
+        scans, size = max(0, row.last_scan - row.first_scan + 1), self._layout.size
         self._complete.checked += scans
-        size = self._layout.size
-        complete = len(rows) == scans * size and bool(
+        whole = len(rows) == scans * size and bool(
             np.all(rows["parameter_id"] == self._layout.parameter_ids_of(scans))
             and np.all(rows["scan"] == np.repeat(np.arange(row.first_scan, row.last_scan + 1), size))
             and np.all(rows["transaction_id"] == np.void(row.transaction_id.bytes))
         )
-        if not complete:
-            self._violation(
-                self._complete,
-                f"scans {row.first_scan} to {row.last_scan} have {len(rows)} rows of their transaction, not "
-                f"{scans} · {size}",
+        found = rows.reshape(scans, size) if whole else self._whole_scans(row, rows, scans)
+        self._check_process(row, found)
+        self._values.add(found)
+        if self._values.is_full:
+            self._flush_values()
+
+    def _whole_scans(self, row: LedgerRow, rows: Rows, scans: int) -> Rows:
+        """Those scans of a damaged transaction that are there as they must; counts the others."""
+        numbers, starts = np.unique(rows["scan"], return_index=True)
+        found, others = [], 0
+        for number, scan in zip(numbers, np.split(rows, starts[1:]), strict=False):  # one array at least
+            if not row.first_scan <= number <= row.last_scan:
+                others += 1
+            elif (
+                np.array_equal(scan["parameter_id"], self._layout.parameter_ids)
+                and np.all(scan["transaction_id"] == np.void(row.transaction_id.bytes))
+            ):  # fmt: skip
+                found.append(scan)
+        self._violated(
+            self._complete,
+            f"transaction {row.transaction_id} has {len(found)} of its scans {row.first_scan} to "
+            f"{row.last_scan} once, with all {self._layout.size} rows under its id",
+            scans - len(found) + others,
+        )
+        return np.array(found, dtype=rows.dtype).reshape(len(found), self._layout.size)
+
+    def _check_process(self, row: LedgerRow, scans: Rows) -> None:
+        """A transaction belongs to the process that its scans show running, or to none."""
+        runs = set()
+        for values in scans["value"]:
+            self._process_number = self._layout.process_number(values, self._process_number)
+            runs.add(self._process_number)
+        number, recipe = self._executions.get(row.process_id, (-1, "?")) if row.process_id else (None, "")
+        if runs and (runs != {number} or (row.process_id and recipe != self._layout.recipe)):
+            shown = ", ".join("none" if n is None else str(n) for n in sorted(runs, key=str))
+            self._violated(
+                self._recorded,
+                f"transaction {row.transaction_id} is of process {number} ({recipe or 'no recipe'}), its "
+                f"scans show process {shown} ({self._layout.recipe or 'no recipe'})",
             )
-            return
-        if self._values.applicable:
-            self._values.add(rows.reshape(scans, size))
-            if self._values.is_full:
-                self._flush_values()
 
     def _flush_values(self) -> None:
         checked, wrong = self._values.flush()
         self._true.checked += checked
         for count, example in wrong:
-            self._violation(self._true, example, count)
+            self._violated(self._true, example, count)
 
     def _batch(self, row: LedgerRow, rows: Rows) -> Batch:
         return Batch(
@@ -152,75 +184,47 @@ class StreamCheck:
             last_scan_is_good=False,
         )
 
-    def _violation(self, check: Check, example: str, count: int = 1) -> None:
-        check.violations += count
-        if len(check.examples) < _MOST_EXAMPLES:
-            check.examples.append(f"{self._where}: {example}")
-
-
-class _Reader:
-    """Hands out rows up to a scan, from chunks that end anywhere."""
-
-    def __init__(self, chunks: Iterator[Rows]) -> None:
-        self._chunks = chunks
-        self._rows = next(chunks)
-        self._position = 0
-        self.read = len(self._rows)
-
-    def up_to(self, scan: int) -> Rows:
-        while not len(self._rows) or self._rows["scan"][-1] <= scan:
-            more = next(self._chunks, None)
-            if more is None:
-                break
-            self.read += len(more)
-            self._rows = np.concatenate([self._rows[self._position :], more])
-            self._position = 0
-        end = int(np.searchsorted(self._rows["scan"], scan, side="right"))
-        rows = self._rows[self._position : end]
-        self._position = max(end, self._position)
-        return rows
-
-    def rest(self) -> int:
-        left = len(self._rows) - self._position
-        for more in self._chunks:
-            self.read += len(more)
-            left += len(more)
-        return left
+    def _violated(self, check: Check, example: str, count: int = 1) -> None:
+        check.violated(f"{self._where}: {example}", count)
 
 
 class _ValueCheck:
     """Compares scans with the truth, many at a time: computing the truth is vectorised."""
 
-    _FULL = 2000
+    _FULL = 200_000
+    """Values that are taken before they are checked."""
 
-    def __init__(self, config: DeviceConfig, writes: Sequence[Write]) -> None:
+    def __init__(self, config: DeviceConfig, layout: ScanLayout, writes: Sequence[Write]) -> None:
         parameters = config.register_map.parameters
         self._names = [p.full_name for p in parameters]
-        self._ids = [p.parameter_id for p in parameters]
-        self._layout = ScanLayout(config)
+        self._layout = layout
         self._truth = Truth(config)
-        self._writes = list(writes)
+        self._column_of = {p.parameter_id: i for i, p in enumerate(parameters)}
+        self._writes = [write for write in writes if write.parameter_id in self._column_of]
         counters = {p.group: i for i, p in enumerate(parameters) if isinstance(p.signal, PlcScan)}
         columns = [i for i, p in enumerate(parameters) if p.signal is not None and p.group in counters]
         self._columns = np.array(columns, dtype=np.intp)
         self._counter_of = np.array([counters[parameters[i].group] for i in columns], dtype=np.intp)
         self._scans: list[Rows] = []
+        self._taken = 0
         self.applicable = bool(columns)
 
     @property
     def is_full(self) -> bool:
-        return sum(len(rows) for rows in self._scans) >= self._FULL
+        return self._taken >= self._FULL
 
     def add(self, rows: Rows) -> None:
         """Take scans: rows of shape (scans, parameters)."""
-        self._scans.append(rows)
+        if self.applicable and len(rows):
+            self._scans.append(rows)
+            self._taken += rows.size
 
     def flush(self) -> tuple[int, list[tuple[int, str]]]:
         """Check what was taken: values checked, and per wrong parameter a count and an example."""
         if not self._scans:
             return 0, []
         rows = np.concatenate(self._scans)
-        self._scans = []
+        self._scans, self._taken = [], 0
         values = np.ascontiguousarray(rows["value"])
         stored = values[:, self._columns]
         wrong = ~self._right(values, stored)
@@ -236,18 +240,18 @@ class _ValueCheck:
         nothing about when it was read, so none of its values is right.
         """
         counters = values[:, self._counter_of]
-        plc_scans, place = np.unique(np.nan_to_num(counters, nan=0.0), return_inverse=True)
-        at = plc_scans.astype(np.int64)
+        known = _is_plc_scan(counters)
+        plc_scans, place = np.unique(np.where(known, counters, 0.0), return_inverse=True)
         place = place.reshape(counters.shape)
-        column = self._columns
-        right = _equal(stored, self._truth.values_at(at, self._writes)[place, column])
-        if self._writes and not right.all():
-            later = [Write(w.plc_scan - 1, w.parameter_id, w.value) for w in self._writes]
-            at_write = np.array([[w.plc_scan, self._ids.index(w.parameter_id)] for w in self._writes])
-            new = _equal(stored, self._truth.values_at(at, later)[place, column])
-            for plc_scan, index in at_write:
-                right |= new & (counters == plc_scan) & (column == index)
-        known = ~np.isnan(counters)
+        right = _equal(
+            stored, self._truth.values_at(plc_scans.astype(np.int64), self._writes)[place, self._columns]
+        )
+        for write in self._writes:
+            # the PLC scan of a write may have served what it wrote, too
+            column = self._column_of[write.parameter_id]
+            earlier = Write(write.plc_scan - 1, write.parameter_id, write.value)
+            written = self._truth.value_at(write.parameter_id, write.plc_scan, [earlier])
+            right |= (self._columns == column) & (counters == write.plc_scan) & (stored == written)
         return np.asarray((right & known) | np.isnan(stored))
 
     def _examples(self, wrong: NDArray[np.bool_], rows: Rows) -> list[tuple[int, str]]:
@@ -256,17 +260,18 @@ class _ValueCheck:
             scan = int(np.flatnonzero(wrong[:, k])[0])
             column = self._columns[k]
             row = rows[scan, column]
+            stored = f"{row['value']} (set value {row['set_value']}, quality {row['quality']})"
             plc_scan = rows[scan, self._counter_of[k]]["value"]
             true = (
-                "unknown"
-                if np.isnan(plc_scan)
-                else self._truth.values_at(np.array([int(plc_scan)]), self._writes)[0, column]
+                self._truth.values_at(np.array([int(plc_scan)]), self._writes)[0, column]
+                if _is_plc_scan(plc_scan)
+                else "unknown"
             )
             examples.append(
                 (
                     int(wrong[:, k].sum()),
-                    f"{self._names[column]} in scan {row['scan']}: stored {row['value']} (quality "
-                    f"{row['quality']}), truth {true} at PLC scan {plc_scan:.0f}",
+                    f"{self._names[column]} in scan {row['scan']}: stored {stored}, truth {true} at PLC scan "
+                    f"{plc_scan:.15g}",
                 )
             )
         return examples
@@ -274,3 +279,8 @@ class _ValueCheck:
 
 def _equal(a: Floats, b: Floats) -> NDArray[np.bool_]:
     return np.asarray((a == b) | (np.isnan(a) & np.isnan(b)))
+
+
+def _is_plc_scan(counters: Any) -> Any:
+    """Which of these a PLC scan counter can show."""
+    return (counters >= 0) & (counters < _PLC_SCANS) & (counters == np.floor(counters))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import os
+import signal
 import time
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import Connection
 
-from bench.arms import bench_schema
+from bench.arms import bench_schema, spawn_worker
 from bench.emulators import emulated
 from bench.latency import Latencies, Merged, latencies_of
 from bench.machine import machine
@@ -115,12 +115,12 @@ def run_trial(trial: Trial, conninfo: str, monitor: Connection[Any]) -> TrialRes
     with ExitStack() as stack:
         schema = stack.enter_context(bench_schema(monitor, conninfo, "sweep", configs))
         addresses = stack.enter_context(emulated(configs))
-        workers = stack.enter_context(
-            ProcessPoolExecutor(trial.devices, mp_context=multiprocessing.get_context("spawn"))
-        )
+        workers = [stack.enter_context(spawn_worker()) for _ in configs]
+        # All are waited for, so that no logger runs while another one is still being started.
+        pids = [started.result() for started in [worker.submit(_started) for worker in workers]]
         before = server_counters(monitor, schema)
         futures = [
-            workers.submit(
+            worker.submit(
                 log_device,
                 Settings(
                     config,
@@ -133,15 +133,35 @@ def run_trial(trial: Trial, conninfo: str, monitor: Connection[Any]) -> TrialRes
                     duration_s=trial.duration_s,
                 ),
             )
-            for config, (host, port) in zip(configs, addresses, strict=True)
+            for worker, config, (host, port) in zip(workers, configs, addresses, strict=True)
         ]
-        runs = [future.result() for future in futures]
+        try:
+            runs = [future.result() for future in futures]
+        except BaseException:
+            _stop(pids)
+            raise
         after = server_counters(monitor, schema)
         with connect(conninfo, schema) as connection:
             verification = verify(connection)
+        stored = sum(run.stored_rows for run in runs)
+        if stored != verification.rows:
+            lost = f"the loggers say that they stored {stored} history rows, there are {verification.rows}"
+            verification.checks["I5"].violated(lost)
         return TrialResult(
             trial, runs, after.wal_bytes - before.wal_bytes, verification.violations, verification.to_json()
         )
+
+
+def _started() -> int:
+    """Runs in a worker; when it returns, everything that a logger needs is imported."""
+    return os.getpid()
+
+
+def _stop(pids: list[int]) -> None:
+    """A logger drains and ends on SIGTERM, however long it was to run."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
 
 def log_device(settings: Settings) -> LoggerRun:

@@ -132,8 +132,13 @@ class _Writer:
     def __init__(self, source: ScanSource, repository: Repository, layout: ScanLayout) -> None:
         self._source, self._repository, self._layout = source, repository, layout
 
+    @property
+    def last_scan(self) -> int:
+        """The last scan that is known to be stored."""
+        return self._repository.head.last_scan
+
     def store_next(self) -> None:
-        scan = self._source.next(self._repository.head.last_scan + 1)
+        scan = self._source.next(self.last_scan + 1)
         self._repository.store(batch_of([scan], self._layout))
 
 
@@ -143,6 +148,8 @@ class _Worker:
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._stored = 0
+        self._last_scan: dict[int, int] = {}
+        """Where each stream stood when the connection was lost."""
         self._layouts: dict[int, ScanLayout] = {}
         self._sources: dict[int, ScanSource] = {}
         for n, config in zip(settings.machines, settings.configs(), strict=True):
@@ -155,6 +162,7 @@ class _Worker:
         self._open()
 
     def _open(self) -> None:
+        """Connect; what was stored although we were not told counts as stored."""
         settings = self._settings
         self.connection = connect(settings.conninfo, settings.schema)
         self.writers = {
@@ -167,6 +175,14 @@ class _Worker:
             )
             for n, layout in self._layouts.items()
         }
+        for n, last_scan in self._last_scan.items():
+            self._stored += self.writers[n].last_scan - last_scan
+        self._last_scan = {}
+
+    def _disconnect(self) -> None:
+        if not self._last_scan:
+            self._last_scan = {n: writer.last_scan for n, writer in self.writers.items()}
+        self.connection.close()
 
     def info(self) -> WorkerInfo:
         backend = self.connection.info.backend_pid
@@ -184,6 +200,8 @@ class _Worker:
             if request.paced_s
             else None
         )
+        if self.connection.closed:
+            self._open()
         self.connection.execute("SELECT pg_stat_force_next_flush()")
         cpu_s = time.process_time() - cpu_before
         return SlotResult(
@@ -224,7 +242,7 @@ class _Worker:
         service: list[int] = []
         response: list[int] = []
         wait: list[int] = []
-        planned, period_ns = int(seconds * rate_per_s), 1e9 / rate_per_s
+        planned, period_ns = max(1, int(seconds * rate_per_s)), 1e9 / rate_per_s
         start = time.perf_counter_ns()
         give_up = start + round(2 * seconds * 1e9)
         done = start
@@ -252,14 +270,15 @@ class _Worker:
         )
 
     def _attempt(self, parameters: int) -> Callable[[], str]:
-        """Stores the next scan; returns "" or what failed, and then starts afresh."""
+        """Stores the next scan; returns "" or what failed. The next attempt after that connects anew."""
 
         def attempt() -> str:
             try:
+                if self.connection.closed:
+                    self._open()
                 self.writers[parameters].store_next()
             except (psycopg.Error, DatabaseError) as exc:
-                self.connection.close()
-                self._open()
+                self._disconnect()
                 return getattr(exc, "sqlstate", None) or type(exc).__name__
             self._stored += 1
             return ""

@@ -21,13 +21,14 @@ from plcsim.limits import ExceptionCode
 
 log = logging.getLogger(__name__)
 
-_QUALITY_OF_EXCEPTION = {
+_QUALITY_OF_EXCEPTION: dict[int, Quality] = {
     ExceptionCode.ILLEGAL_FUNCTION: Quality.BAD_CONFIGURATION_ERROR,
     ExceptionCode.ILLEGAL_DATA_ADDRESS: Quality.BAD_CONFIGURATION_ERROR,
     ExceptionCode.ILLEGAL_DATA_VALUE: Quality.BAD_CONFIGURATION_ERROR,
     ExceptionCode.DEVICE_FAILURE: Quality.BAD_DEVICE_FAILURE,
     ExceptionCode.ACKNOWLEDGE: Quality.UNCERTAIN_LAST_USABLE,
     ExceptionCode.DEVICE_BUSY: Quality.UNCERTAIN_LAST_USABLE,
+    8: Quality.BAD_DEVICE_FAILURE,  # memory parity error
 }
 
 _MOST_COMPLAINTS = 20
@@ -100,8 +101,7 @@ class Reader:
 
 def _quality_of(exc: PlcError) -> Quality:
     if isinstance(exc, ExceptionReply):
-        known = {int(code): quality for code, quality in _QUALITY_OF_EXCEPTION.items()}
-        return known.get(exc.code, Quality.BAD_COMMUNICATION)
+        return _QUALITY_OF_EXCEPTION.get(exc.code, Quality.BAD_COMMUNICATION)
     if isinstance(exc, BadReply):
         return Quality.BAD_COMMUNICATION
     return Quality.BAD_NOT_CONNECTED if "reached" in str(exc) else Quality.BAD_COMMUNICATION

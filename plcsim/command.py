@@ -39,10 +39,10 @@ class HostPort(click.ParamType):  # type: ignore[type-arg]
     ) -> tuple[str, int]:
         if isinstance(value, tuple):
             return value[0], value[1]
-        match = re.fullmatch(r"\[?([^\[\]]+)\]?:([0-9]{1,5})", str(value))
-        if match is None or not 0 < int(match[2]) <= 65535:
+        match = re.fullmatch(r"(?:\[([^][]+)\]|([^][]+)):([0-9]{1,5})", str(value))
+        if match is None or not 0 < int(match[3]) <= 65535:
             self.fail(f"{value!r} is not HOST:PORT, such as 192.168.0.10:502", param, ctx)
-        return match[1], int(match[2])
+        return match[1] or match[2], int(match[3])
 
 
 def run_command(program: str, command: click.Command, prepare: Callable[[], None] | None = None) -> None:

@@ -34,8 +34,10 @@ def read_writes(path: Path) -> list[Write]:
     """All writes of a journal, in order. Raises InputError if it is not one."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InputError(f"{path}: cannot be read: {exc}") from None
+    except OSError as exc:
+        raise InputError(f"{path}: cannot be read: {exc.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: cannot be read: it is not UTF-8 text") from None
     writes = []
     for number, line in enumerate(lines, 1):
         try:

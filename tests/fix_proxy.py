@@ -43,7 +43,7 @@ class Proxy:
         self._threads: list[threading.Thread] = []
         self._sockets: list[socket.socket] = []
         self._closed = False
-        self.conninfo = make_conninfo(conninfo, host=str(self._folder), port=5432)
+        self.conninfo = make_conninfo(conninfo, host=str(self._folder), port=5432, application_name="proxied")
         self._start(self._accept)
 
     def close(self) -> None:

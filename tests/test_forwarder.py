@@ -54,9 +54,7 @@ def fill_the_disk(schema: Schema) -> None:
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$"
     )
-    schema.rows(
-        "CREATE TRIGGER full_disk BEFORE INSERT ON logging_transactions EXECUTE FUNCTION full_disk()"
-    )
+    schema.rows("CREATE TRIGGER full_disk BEFORE INSERT ON logging_transactions EXECUTE FUNCTION full_disk()")
 
 
 def test_scans_that_wait_go_into_as_few_transactions_as_allowed(
@@ -97,9 +95,7 @@ def test_transaction_ends_where_a_process_does_and_at_a_gap(
     ) == [(BAKING, 3, False), (BAKING + 1, 7, True)]
 
 
-def test_next_forwarder_goes_on_where_the_last_one_stopped(
-    schema: Schema, oven: Oven, opened: Start
-) -> None:
+def test_next_forwarder_goes_on_where_the_last_one_stopped(schema: Schema, oven: Oven, opened: Start) -> None:
     first = opened()
     assert (first.next_scan, first.process_number) == (1, None)
     first.start()
@@ -170,9 +166,7 @@ def test_database_that_says_nothing_at_close_is_given_up_in_time(
     wait_for(lambda: "forwarder" not in [t.name for t in threading.enumerate()], what="the thread to end")
 
 
-def test_outage_during_the_drain_is_survived(
-    schema: Schema, oven: Oven, opened: Start, proxy: Proxy
-) -> None:
+def test_outage_during_the_drain_is_survived(schema: Schema, oven: Oven, opened: Start, proxy: Proxy) -> None:
     forwarder = opened(proxy)
     proxy.refuses = True
     proxy.cut_all()

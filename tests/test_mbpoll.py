@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fix_emulator import DEADLINE_S, HOUR_MS, Emulator, ald_device, emulating
+from fix_emulator import ALD_FILE, DEADLINE_S, HOUR_MS, Emulator, ald_device, emulating
 
 from plcsim.device_file import load_device
 from plcsim.parameters import ByteOrder, DataType, Parameter, Table
@@ -63,6 +63,11 @@ def ald(ald_file: Path) -> Iterator[Emulator]:
         yield emulator
 
 
+@pytest.fixture(scope="module")
+def truth(ald_file: Path) -> Truth:
+    return Truth(load_device(ald_file))
+
+
 @pytest.fixture
 def mbpoll(ald: Emulator) -> Mbpoll:
     return Mbpoll(ald.port)
@@ -93,7 +98,7 @@ def raw_value(mbpoll: Mbpoll, parameter: Parameter) -> float:
     return struct.unpack(">h" if signed else ">H", struct.pack(">H", register))[0]
 
 
-PARAMETERS = load_device(Path(__file__).parent.parent / "configs" / "ald.yaml").register_map.parameters
+PARAMETERS = load_device(ALD_FILE).register_map.parameters
 WRITTEN = (60, 61, 71, 79)
 """Parameters that the tests of writing change."""
 
@@ -101,8 +106,8 @@ WRITTEN = (60, 61, 71, 79)
 @pytest.mark.parametrize(
     "parameter", [p for p in PARAMETERS if p.parameter_id not in WRITTEN], ids=lambda p: p.full_name
 )
-def test_mbpoll_reads_the_true_value(mbpoll: Mbpoll, ald_file: Path, parameter: Parameter) -> None:
-    true = Truth(load_device(ald_file)).value_at(parameter.parameter_id, PLC_SCAN)
+def test_mbpoll_reads_the_true_value(mbpoll: Mbpoll, truth: Truth, parameter: Parameter) -> None:
+    true = truth.value_at(parameter.parameter_id, PLC_SCAN)
     value = raw_value(mbpoll, parameter) * parameter.scale + parameter.offset
     exact = parameter.data_type is not DataType.FLOAT32  # of which mbpoll prints six digits
     assert value == (true if exact else pytest.approx(true, rel=1e-5))

@@ -206,8 +206,9 @@ def test_a_client_that_never_reads_is_not_read_either_and_loses_nothing(server: 
     with server.connect(receive_buffer=4096) as client:
         sent = send_all_it_takes(server, client)
         assert memory().rss - before < 10_000_000
-        for _ in range(sent // 12):
-            assert client.receive(MANY_BYTES)[:4] == bytes((0, 77, 0, 0))
+        many = frame(client.receive(MANY_BYTES)[7:], 77)
+        for left in range(sent // 12 - 1, 0, -1000):
+            assert client.receive(min(left, 1000) * MANY_BYTES) == min(left, 1000) * many
 
 
 @pytest.mark.usefixtures("others")
@@ -348,8 +349,8 @@ def test_a_server_says_why_it_cannot_listen(flat_file: Path) -> None:
         async with ModbusServer(device, "127.0.0.1", 0) as server:
             with pytest.raises(ListenError, match=rf"127.0.0.1:{server.port}: the port is in use"):
                 await ModbusServer(device, "127.0.0.1", server.port).__aenter__()
-        with pytest.raises(ListenError, match=r"cannot listen at 192\.0\.2\.1:0: "):
-            await ModbusServer(device, "192.0.2.1", 0).__aenter__()
+        with pytest.raises(ListenError, match=r"cannot listen at 203\.0\.113\.1:0: "):
+            await ModbusServer(device, "203.0.113.1", 0).__aenter__()
 
     asyncio.run(main())
 
