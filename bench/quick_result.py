@@ -76,6 +76,12 @@ class QuickResult:
     outcome: Outcome
     json: dict[str, Any]
 
+    @property
+    def violations(self) -> int:
+        """Of the invariants, in everything that was stored."""
+        found = [*self.verifications.values(), *(check.verification for check in self.concurrency.values())]
+        return sum(verification.violations for verification in found)
+
 
 def quick_json(
     result: QuickResult, pairs: list[Pair], rate: float, where: dict[str, Any], started: float

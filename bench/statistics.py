@@ -55,7 +55,11 @@ class Impact:
         distance = abs(math.log1p(sign * self.effect) - math.log1p(sign * target))
         if distance < 1e-6 or math.isnan(distance * self.sd):
             return None
-        return max(2, math.ceil((_quantiles(max(self.pairs, 2)) * self.sd / distance) ** 2))
+        ratio = self.sd / distance
+        pairs = max(2, math.ceil((_quantiles(math.inf) * ratio) ** 2))
+        while pairs < (_quantiles(pairs) * ratio) ** 2:  # few pairs have wide quantiles: a few more
+            pairs += 1
+        return pairs
 
 
 def paired_impact(a: Sequence[float], b: Sequence[float]) -> Impact:
@@ -96,6 +100,6 @@ def wilson(ok: int, total: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def _quantiles(pairs: int) -> float:
+def _quantiles(pairs: float) -> float:
     freedom = pairs - 1
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom) + stats.t.ppf(POWER, freedom))

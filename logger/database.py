@@ -37,14 +37,9 @@ _LIBPQ: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
-_REFUSALS = (
-    "password",
-    "authentication",
-    "pg_hba.conf",
-    "not permitted",
-    "permission denied",
-    "does not exist",
-    "invalid",
+_REFUSED = re.compile(
+    r"(?!failed to resolve)"
+    r"(invalid |.*(password|authentication|pg_hba\.conf|not permitted|permission denied|does not exist))"
 )
 """What a failure to connect says if trying again does not mend it; libpq gives no SQLSTATE for it."""
 
@@ -112,6 +107,8 @@ def mapped_errors() -> Iterator[None]:
         raise DatabaseUnreachable(f"the database connection failed: {first_line(exc)}") from exc
     except psycopg.errors.InsufficientPrivilege as exc:
         raise DatabaseRefused(f"the database does not allow it: {first_line(exc)}") from exc
+    except psycopg.errors.InvalidSchemaName as exc:
+        raise DatabaseRefused("the schema is not there, or this user has no right to use it") from exc
     except psycopg.Error as exc:
         raise DatabaseError(f"the database refused: {first_line(exc)}") from exc
 
@@ -227,6 +224,6 @@ def _connect_error(exc: psycopg.OperationalError, given: dict[str, Any]) -> Data
     where = f"{given.get('host') or 'the local socket'}:{given.get('port') or 5432}"
     reason = str(exc).strip().splitlines()[0]
     reason = re.sub(r"^.*(FATAL|failed|is bad):\s*", "", reason)
-    if any(word in reason for word in _REFUSALS):
+    if _REFUSED.match(reason):
         return DatabaseRefused(f"the database at {where} refuses us: {reason}")
     return DatabaseUnreachable(f"the database at {where} cannot be reached: {reason}")

@@ -146,7 +146,25 @@ class EmbeddedPostgres:
         return _FileLock(self.folder / "start.lock")
 
     def _is_running(self) -> bool:
-        return self._run("pg_ctl", "-D", str(self._data), "status").returncode == 0
+        if self._run("pg_ctl", "-D", "data", "status").returncode != 0:
+            return False
+        if self._is_stale():
+            _, _, _, port, sockets, *_ = self._pid_file()
+            Path(sockets, f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
+            (self._data / "postmaster.pid").unlink()
+            return False
+        return True
+
+    def _is_stale(self) -> bool:
+        """Whether the process that the server's file names is not the server: a process id is used
+        again, and in a container a killed process may stay a zombie. PostgreSQL would not start then."""
+        process = Path("/proc") / self._pid_file()[0]
+        try:
+            return process.exists() and not (process / "cwd").samefile(self._data)
+        except FileNotFoundError:
+            return True  # a zombie is nowhere
+        except OSError:
+            return False
 
     def _create(self) -> None:
         """Create the database under another name: what was interrupted is never taken for complete."""
@@ -155,7 +173,7 @@ class EmbeddedPostgres:
         done = self._run(
             "initdb",
             "-D",
-            str(partial),
+            partial.name,
             "-U",
             _USER,
             "--auth=trust",
@@ -170,7 +188,7 @@ class EmbeddedPostgres:
             "postgres",
             "--single",
             "-D",
-            str(partial),
+            partial.name,
             "postgres",
             standard_input=f"CREATE DATABASE {DATABASE}\n",
         )
@@ -190,9 +208,12 @@ class EmbeddedPostgres:
         if os.geteuid() == 0:
             owner = _root_runs_as()
             os.chown(own, owner.pw_uid, owner.pw_gid)
-        if self._control("start").returncode != 0:
+        done = self._control("start")
+        if done.returncode != 0:
             log_file = self.folder / "log"
-            reason = (log_file.read_text(errors="replace").splitlines() or ["no reason given"])[-1]
+            log = log_file.read_text(errors="replace") if log_file.exists() else done.stdout
+            lines = log.splitlines() or ["no reason given"]
+            reason = [*lines[-1:], *(line for line in lines if "FATAL:" in line)][-1]
             raise EmbeddedError(f"the embedded PostgreSQL does not start ({log_file}): {reason}")
 
     def _stop(self) -> None:
@@ -217,12 +238,12 @@ class EmbeddedPostgres:
         return folder
 
     def _control(self, verb: str, *options: str) -> subprocess.CompletedProcess[str]:
-        log_file = str(self.folder / "log")
-        return self._run("pg_ctl", "-D", str(self._data), "-l", log_file, "-w", "-s", *options, verb)
+        return self._run("pg_ctl", "-D", "data", "-l", "log", "-w", "-s", *options, verb)
 
     def _run(
         self, program: str, *arguments: str, standard_input: str = ""
     ) -> subprocess.CompletedProcess[str]:
+        """Run a program of PostgreSQL in our folder; paths are relative, since pg_ctl asks a shell."""
         owner = _root_runs_as() if os.geteuid() == 0 else None
         with tempfile.TemporaryFile("w+") as output:
             done: subprocess.CompletedProcess[str] = subprocess.run(

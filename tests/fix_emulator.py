@@ -36,8 +36,8 @@ class Emulator:
         listening = re.search(r":(\d+), a new register image", self.banner)
         self.port = int(listening[1]) if listening else 0
 
-    def connect(self, receive_buffer: int | None = None) -> RawClient:
-        return RawClient(self.port, receive_buffer)
+    def connect(self, buffer_bytes: int | None = None) -> RawClient:
+        return RawClient(self.port, buffer_bytes)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
         """End it; its exit code, what it said behind the banner, and its complaints."""
@@ -49,11 +49,12 @@ class Emulator:
 class RawClient:
     """Sends bytes and reads exact replies; every wait has a deadline."""
 
-    def __init__(self, port: int, receive_buffer: int | None = None) -> None:
+    def __init__(self, port: int, buffer_bytes: int | None = None) -> None:
         self.socket = socket.socket()
         self.socket.settimeout(DEADLINE_S)
-        if receive_buffer:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if buffer_bytes:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
         try:
             self.socket.connect(("127.0.0.1", port))
         except OSError:

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-
 from fix_postgres import Schema
 from fix_scans import START_US
+from waiting import wait_for
+
 from logger.database import register_device
 from logger.repositories import BaselineRepository, Repository, SynchronizingRepository
 from logger.repositories.synchronizing import SharedSynchronizingRepository
 from logger.scan import Quality, Scan, ScanLayout, batch_of
 from plcsim.config import DeviceConfig
 from plcsim.device_file import parse_device
-from waiting import wait_for
 
 WRITERS, TRANSACTIONS, PARAMETERS = 4, 12, 1000
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
@@ -89,9 +89,8 @@ def test_writers_of_one_device_do_not_deadlock(
     assert schema.value(DEADLOCKS) == before
     assert stored(schema) == EVERYTHING
     if kind is SharedSynchronizingRepository:
-        assert schema.rows("SELECT DISTINCT scan, current_value - parameter_id FROM component_parameters") == [
-            (TRANSACTIONS, TRANSACTIONS - 1)
-        ]
+        now = schema.rows("SELECT DISTINCT scan, current_value - parameter_id FROM component_parameters")
+        assert now == [(TRANSACTIONS, TRANSACTIONS - 1)]
 
 
 def test_writers_deadlock_without_the_lock_on_the_device(schema: Schema, wide: DeviceConfig) -> None:

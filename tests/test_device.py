@@ -161,12 +161,12 @@ def test_a_write_of_one_register_of_a_float_changes_that_half(recorded: Recorded
 
 
 def test_a_float_written_half_by_half_over_plc_scans_arrives_even_by_way_of_nan(recorded: Recorded) -> None:
-    recorded.device.write(Table.HOLDING_REGISTER, 111, b"\x7f\x80")  # high word first: 7f80 cccd is a NaN
-    recorded.device.scan(1)
-    recorded.device.write(Table.HOLDING_REGISTER, 110, b"\x12\x34")
-    recorded.device.scan(2)
-    recorded.device.write(Table.HOLDING_REGISTER, 111, b"\x3f\x80")
-    recorded.device.scan(3)
+    # The high word first, 7f80: with the low word that is still there it is a NaN, which keeps its bits.
+    halves = ((111, b"\x7f\x80"), (110, b"\x12\x34"), (111, b"\x3f\x80"))
+    for number, (address, register) in enumerate(halves):
+        recorded.device.write(Table.HOLDING_REGISTER, address, register)
+        recorded.device.scan(10 * number + 1)
+        recorded.device.scan(10 * number + 2)
     expected = struct.unpack(">f", bytes.fromhex("3f801234"))[0]
     assert shown(recorded.device)[PRESSURE_SETPOINT] == expected
 

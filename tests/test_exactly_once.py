@@ -8,16 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
 from fix_postgres import Schema
 from fix_proxy import Proxy
 from fix_scans import BAKING, Oven
+from waiting import wait_for
+
 from logger.database import connect
 from logger.errors import StreamMoved
 from logger.forwarder import Forwarder, Stored
 from logger.repositories import BaselineRepository, Repository, SynchronizingRepository
 from logger.scan import Gap, Scan
-from waiting import wait_for
 
 SCANS = 240
 STORES = b"synchronizing"

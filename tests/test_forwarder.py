@@ -10,16 +10,16 @@ from contextlib import ExitStack
 
 import psycopg
 import pytest
-
 from fix_postgres import Schema
 from fix_proxy import Proxy
 from fix_scans import BAKING, Oven
+from waiting import wait_for, wait_for_async
+
 from logger.database import connect
 from logger.errors import DatabaseUnreachable, StreamMoved
 from logger.forwarder import Forwarder, Stored
 from logger.repositories import BaselineRepository, Repository, SynchronizingRepository
 from logger.scan import Gap
-from waiting import wait_for, wait_for_async
 
 Start = Callable[..., Forwarder]
 
@@ -155,7 +155,11 @@ def test_database_that_says_nothing_at_close_is_given_up_in_time(
     oven: Oven, opened: Start, proxy: Proxy
 ) -> None:
     forwarder, go_on = opened(proxy), threading.Event()
-    proxy.fate = lambda request: None if go_on.wait(10) else None
+
+    def stall(request: bytes) -> None:
+        go_on.wait(10)
+
+    proxy.fate = stall
     forwarder.put(oven.scan(1))
     forwarder.start()
     before = time.monotonic()

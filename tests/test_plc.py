@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymodbus.client import AsyncModbusTcpClient
 from pyModbusTCP.server import ModbusServer
-
 from scripted_plc import Piece, ScriptedPlc, asked, frame, in_loop, right_answer
+from waiting import wait_for_async
+
 from logger.errors import BadReply, ExceptionReply, PlcError, PlcUnreachable
 from logger.plc import PlcConnection
 from logger.read_plan import ReadBlock
 from plcsim.parameters import Table
-from waiting import wait_for_async
 
 HOLDING = ReadBlock(Table.HOLDING_REGISTER, 10, 2, ())
 INPUT = ReadBlock(Table.INPUT_REGISTER, 300, 125, ())
@@ -132,7 +133,7 @@ def test_reply_may_come_in_pieces(cuts: range | list[int]) -> None:
         (whole,) = right_answer(request)
         assert isinstance(whole, bytes)
         ends = [0, *cuts, len(whole)]
-        return [whole[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+        return [whole[a:b] for a, b in pairwise(ends)]
 
     async def scenario() -> None:
         async with ScriptedPlc(in_pieces) as plc:
@@ -149,7 +150,7 @@ def test_late_reply_of_an_earlier_request_is_never_taken_for_this_one() -> None:
     async def scenario() -> None:
         async with ScriptedPlc(lambda request: []) as plc:
             client = connection(plc)
-            with pytest.raises(PlcUnreachable, match="gave no answer in 0.15 s"):
+            with pytest.raises(PlcUnreachable, match=r"gave no answer in 0\.15 s"):
                 await client.read(HOLDING)
 
             def late_and_right(request: bytes) -> list[Piece]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import signal
 import struct
 import threading
@@ -18,7 +19,7 @@ import yaml
 from fix_emulator import DEADLINE_S, Emulator, RawClient, ald_device, emulating, frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from waiting import wait_for
+from waiting import wait_for, wait_for_async
 
 from plcsim.codec import Codec
 from plcsim.device import Device
@@ -33,6 +34,8 @@ ONE = bytes.fromhex("03 02 1234")
 READ_MANY = bytes.fromhex("03 0064 007d")
 WRITE_ONE = bytes.fromhex("10 0064 0002 04 0000 0000")
 MANY_BYTES = 7 + 2 + 250
+STILL_S = 0.3
+"""A connection that cannot be written to for so long is not being read; TCP holds nothing back longer."""
 
 
 @pytest.fixture(scope="module", params=["uvloop", "asyncio"])
@@ -164,6 +167,16 @@ def test_a_client_that_resets_is_forgotten(server: Emulator, sent: bytes) -> Non
     wait_for(lambda: process.num_fds() <= before, what="the descriptors of reset connections")
 
 
+def test_a_client_that_went_is_forgotten(flat_file: Path) -> None:
+    async def main() -> None:
+        async with ModbusServer(Device(load_device(flat_file)), "127.0.0.1", 0) as server:
+            with RawClient(server.port):
+                await wait_for_async(lambda: server.connections == 1, what="the client")
+            await wait_for_async(lambda: server.connections == 0, what="the client's leaving")
+
+    asyncio.run(main())
+
+
 @pytest.mark.usefixtures("others")
 def test_500_connections_leave_no_descriptor(server: Emulator) -> None:
     process = psutil.Process(server.process.pid)
@@ -182,29 +195,28 @@ def test_300_idle_connections_hinder_nobody(server: Emulator) -> None:
         assert [client.ask(READ_ONE) for client in idle] == 300 * [ONE]
 
 
-def send_all_it_takes(server: Emulator, client: RawClient) -> int:
-    """Send requests, read no reply; the bytes after which the server takes no more."""
-    requests = memoryview(2000 * frame(READ_MANY, 77))
-    sent, refused = 0, 0
+def send_all_it_takes(server: Emulator, client: RawClient, joined: int = 500) -> int:
+    """Send requests, so many at once; read no reply; the bytes after which the server takes no more."""
+    requests = memoryview(joined * frame(READ_MANY, 77))
+    sent = 0
     client.socket.setblocking(False)
-    while refused < 50:  # turns of the server's event loop in which it took nothing
-        assert sent < 64_000_000, "the server goes on reading"
-        try:
-            sent += client.socket.send(requests[sent % len(requests) :])
-            refused = 0
-        except BlockingIOError:
-            refused += 1
-            seen(server)
+    while select.select([], [client.socket], [], STILL_S)[1]:
+        assert sent < 4_000_000, "the server goes on reading"
+        sent += client.socket.send(requests[sent % len(requests) :])
+        seen(server)
     client.socket.settimeout(DEADLINE_S)
     return sent
 
 
 @pytest.mark.usefixtures("others")
-def test_a_client_that_never_reads_is_not_read_either_and_loses_nothing(server: Emulator) -> None:
+@pytest.mark.parametrize("joined", [500, 20])
+def test_a_client_that_never_reads_is_not_read_either_and_loses_nothing(
+    server: Emulator, joined: int
+) -> None:
     memory = psutil.Process(server.process.pid).memory_info
     before = memory().rss
-    with server.connect(receive_buffer=4096) as client:
-        sent = send_all_it_takes(server, client)
+    with server.connect(buffer_bytes=4096) as client:
+        sent = send_all_it_takes(server, client, joined)
         assert memory().rss - before < 10_000_000
         many = frame(client.receive(MANY_BYTES)[7:], 77)
         for left in range(sent // 12 - 1, 0, -1000):
@@ -336,7 +348,7 @@ def test_an_emulator_that_stops_waits_for_no_client(
     flat_file: Path, start_emulator: Callable[..., Emulator], uvloop: bool
 ) -> None:
     emulator = start_emulator(flat_file, uvloop=uvloop)
-    with emulator.connect(receive_buffer=4096) as stalled, emulator.connect() as idle:
+    with emulator.connect(buffer_bytes=4096) as stalled, emulator.connect() as idle:
         send_all_it_takes(emulator, stalled)
         assert emulator.stop() == (0, "", "")
         assert idle.rest() == b""

@@ -143,7 +143,7 @@ def _doubts(result: QuickResult) -> Iterator[str]:
         cost = judgement.cost
         if cost is None:
             continue
-        line = f"  {judgement.metric}: {_percent(cost.detectable)}"
+        line = f"  {judgement.metric}: {cost.detectable:.1%}"
         if judgement.outcome is Outcome.INCONCLUSIVE:
             line += f"; {_to_settle(judgement, cost)}"
         yield line
