@@ -44,7 +44,9 @@ class ServerCounters:
 
     wal_bytes: int
     checkpoints: int
-    """Begun, and ended where the server counts that: 18 and newer."""
+    """Begun; the server tells it late, of a short one after its end."""
+    checkpoint_lsn: int
+    """Of the last one that has ended; told at once."""
     vacuums: int
     """Vacuum and analyze runs on the schema's tables, automatic or not."""
     updates: int
@@ -57,14 +59,13 @@ class ServerCounters:
 
 
 _CHECKPOINTS = {
-    180000: "SELECT num_timed + num_requested + num_done FROM pg_stat_checkpointer",
-    170000: "SELECT num_timed + num_requested FROM pg_stat_checkpointer",
-    0: "SELECT checkpoints_timed + checkpoints_req FROM pg_stat_bgwriter",
+    True: "SELECT num_timed + num_requested FROM pg_stat_checkpointer",
+    False: "SELECT checkpoints_timed + checkpoints_req FROM pg_stat_bgwriter",
 }
-"""By the first server version that has it, newest first."""
 _COUNTERS = """
 SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint,
     ({checkpoints}),
+    (SELECT pg_wal_lsn_diff(checkpoint_lsn, '0/0') FROM pg_control_checkpoint())::bigint,
     coalesce(sum(vacuum_count + autovacuum_count + analyze_count + autoanalyze_count), 0)::bigint,
     coalesce(sum(n_tup_upd) FILTER (WHERE relname = 'component_parameters'), 0)::bigint,
     coalesce(sum(n_tup_hot_upd) FILTER (WHERE relname = 'component_parameters'), 0)::bigint,
@@ -79,8 +80,7 @@ def server_counters(connection: Connection[Any], schema: str) -> ServerCounters:
 
     The statistics lag behind until the backend that did the work has flushed its own.
     """
-    version = connection.info.server_version
-    checkpoints = next(statement for since, statement in _CHECKPOINTS.items() if version >= since)
+    checkpoints = _CHECKPOINTS[connection.info.server_version >= 170000]
     row = connection.execute(_COUNTERS.format(checkpoints=checkpoints).encode(), (schema,)).fetchone()
     assert row is not None
     return ServerCounters(*(int(value) for value in row))

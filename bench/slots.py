@@ -113,7 +113,10 @@ def _disturbances(
     before: list[ServerCounters], after: list[ServerCounters], mine: int, hot: float | None
 ) -> list[str]:
     found = []
-    if after[mine].checkpoints != before[mine].checkpoints:
+    checkpoints = {
+        (counters[mine].checkpoints, counters[mine].checkpoint_lsn) for counters in (before, after)
+    }
+    if len(checkpoints) > 1:
         found.append("a checkpoint ran")
     if any(a.vacuums != b.vacuums for a, b in zip(after, before, strict=True)):
         found.append("a vacuum or analyze ran")

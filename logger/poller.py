@@ -151,11 +151,10 @@ class Poller:
 
 async def _wait_until(due_ns: int, stop: asyncio.Event) -> bool:
     """Wait for a time on the monotonic clock; False if told to stop before."""
-    delay = (due_ns - time.monotonic_ns()) / 1e9
-    if delay > 0:
+    while (delay := (due_ns - time.monotonic_ns()) / 1e9) > 0:  # uvloop's timers may be half a ms early
         try:
             await asyncio.wait_for(stop.wait(), delay)
         except TimeoutError:
-            return True
+            continue
         return False
     return True

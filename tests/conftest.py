@@ -1,5 +1,5 @@
-"""Names the fixture plugins: each fix_*.py beside this file brings one kind of real thing."""
+"""Names the fixture plugins: each fix_*.py brings one kind of real thing; imported ones stand first."""
 
 from __future__ import annotations
 
-pytest_plugins = ["fix_emulator", "fix_postgres", "fix_proxy", "fix_scans"]
+pytest_plugins = ["fix_emulator", "fix_postgres", "fix_proxy", "fix_scans", "fix_logger", "fix_plant"]

@@ -54,7 +54,7 @@ class RawClient:
         self.socket.settimeout(DEADLINE_S)
         if buffer_bytes:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * buffer_bytes)
         try:
             self.socket.connect(("127.0.0.1", port))
         except OSError:

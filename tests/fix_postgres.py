@@ -34,11 +34,13 @@ _numbers = count(1)
 class Schema:
     """A schema with our tables, and connections to it that are closed with it."""
 
-    def __init__(self, conninfo: str, name: str) -> None:
+    def __init__(self, conninfo: str, name: str, control: psycopg.Connection[Any] | None = None) -> None:
         self.conninfo = conninfo
         self.name = name
         self._open: list[psycopg.Connection[Any]] = []
-        self._control = self.connect()
+        self._control = control or connect(conninfo, name)
+        self._control_is_ours = control is None
+        self._control.execute("SELECT set_config('search_path', %s, false)", (name,))
         prepare_schema(self._control, name)
 
     def connect(self) -> psycopg.Connection[Any]:
@@ -69,10 +71,11 @@ class Schema:
         return {table: self.rows(f"SELECT {table}::text FROM {table} ORDER BY 1") for table in TABLES}
 
     def drop(self) -> None:
-        for connection in self._open[1:]:
+        for connection in self._open:
             connection.close()
         self._control.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(self.name)))
-        self._control.close()
+        if self._control_is_ours:
+            self._control.close()
 
 
 def reachable_folder() -> Path:
@@ -94,9 +97,17 @@ def postgres() -> Iterator[str]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session")
+def control(postgres: str) -> Iterator[psycopg.Connection[Any]]:
+    """The connection that makes and drops schemas; one that has done it before is twice as fast."""
+    with connect(postgres) as connection:
+        connection.prepare_threshold = None
+        yield connection
+
+
 @pytest.fixture
-def schema(postgres: str) -> Iterator[Schema]:
+def schema(postgres: str, control: psycopg.Connection[Any]) -> Iterator[Schema]:
     """Our tables, empty, in a schema of their own."""
-    made = Schema(postgres, f"test_{os.getpid()}_{next(_numbers)}")
+    made = Schema(postgres, f"test_{os.getpid()}_{next(_numbers)}", control)
     yield made
     made.drop()

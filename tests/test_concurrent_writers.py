@@ -20,7 +20,7 @@ from logger.scan import Quality, Scan, ScanLayout, batch_of
 from plcsim.config import DeviceConfig
 from plcsim.device_file import parse_device
 
-WRITERS, TRANSACTIONS, PARAMETERS = 4, 12, 1000
+WRITERS, TRANSACTIONS, PARAMETERS = 4, 8, 800
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
 

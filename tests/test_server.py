@@ -209,13 +209,13 @@ def send_all_it_takes(server: Emulator, client: RawClient, joined: int = 500) ->
 
 
 @pytest.mark.usefixtures("others")
-@pytest.mark.parametrize("joined", [500, 20])
+@pytest.mark.parametrize("joined", [500, 31])
 def test_a_client_that_never_reads_is_not_read_either_and_loses_nothing(
     server: Emulator, joined: int
 ) -> None:
     memory = psutil.Process(server.process.pid).memory_info
     before = memory().rss
-    with server.connect(buffer_bytes=4096) as client:
+    with server.connect(buffer_bytes=8192) as client:
         sent = send_all_it_takes(server, client, joined)
         assert memory().rss - before < 10_000_000
         many = frame(client.receive(MANY_BYTES)[7:], 77)
@@ -348,7 +348,7 @@ def test_an_emulator_that_stops_waits_for_no_client(
     flat_file: Path, start_emulator: Callable[..., Emulator], uvloop: bool
 ) -> None:
     emulator = start_emulator(flat_file, uvloop=uvloop)
-    with emulator.connect(buffer_bytes=4096) as stalled, emulator.connect() as idle:
+    with emulator.connect(buffer_bytes=8192) as stalled, emulator.connect() as idle:
         send_all_it_takes(emulator, stalled)
         assert emulator.stop() == (0, "", "")
         assert idle.rest() == b""

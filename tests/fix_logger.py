@@ -1,0 +1,152 @@
+"""`plclogger` as a real process: run to its end, or started, watched and stopped; and what it stored."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fix_emulator import ALD_FILE, Emulator, emulating
+from fix_postgres import Schema
+
+from logger.cli import main
+from plcsim.config import DeviceConfig
+from plcsim.device_file import load_device
+from plcsim.truth import Truth
+
+DEADLINE_S = 30.0
+COMMAND = [sys.executable, "-m", "logger"]
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "PLCSIM_"))}
+
+
+_fork = multiprocessing.get_context("forkserver")
+_fork.set_forkserver_preload(["logger.cli", "fix_logger"])
+
+
+def plclogger(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `plclogger` to its end, in a process of its own that does not have to import it first."""
+    words = [str(argument) for argument in arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        said, complaints = Path(folder, "stdout"), Path(folder, "stderr")
+        process = _fork.Process(
+            target=_program, args=(words, {**ENVIRONMENT, **environment}, said, complaints)
+        )
+        process.start()
+        process.join(DEADLINE_S)
+        code = process.exitcode
+        if code is None:
+            process.kill()
+            process.join()
+        assert code is not None, f"plclogger did not end: {complaints.read_text()}"
+        return subprocess.CompletedProcess(words, code, said.read_text(), complaints.read_text())
+
+
+def _program(words: list[str], environment: dict[str, str], said: Path, complaints: Path) -> None:
+    for descriptor, path in enumerate((said, complaints), 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["plclogger", *words]
+    main()
+
+
+class Ended:
+    """What a `plclogger` process left behind."""
+
+    def __init__(self, code: int, said: str, complaints: str) -> None:
+        self.code, self.said, self.complaints = code, said, complaints
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The line of JSON that --json prints."""
+        figures: dict[str, Any] = json.loads(self.said)
+        return figures
+
+
+class Logger:
+    """A `plclogger run` process."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> Ended:
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> Ended:
+        said, complaints = self.process.communicate(timeout=DEADLINE_S)
+        return Ended(self.process.returncode, said, complaints)
+
+
+@contextmanager
+def logging_into(
+    schema: Schema, port: int, *options: object, device_file: object = ALD_FILE, conninfo: str = ""
+) -> Iterator[Logger]:
+    """A logger of the machine at a port, into a schema, until the end of the block."""
+    command = [
+        *COMMAND, "run", str(device_file), "--plc", f"127.0.0.1:{port}",
+        "--database", conninfo or schema.conninfo, "--schema", schema.name, *map(str, options),
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as process:
+        try:
+            yield Logger(process)
+        finally:
+            process.kill()
+
+
+def stored_scans(schema: Schema) -> int:
+    """How many scans there are; 0 while the stream is not yet."""
+    return int(schema.value("SELECT count(DISTINCT scan) FROM parameter_value_history"))
+
+
+def check_against_truth(schema: Schema, config: DeviceConfig) -> int:
+    """Compare every stored value with the machine's truth at the PLC scan it was read with.
+
+    Returns how many values were compared; those that were not read are none.
+    """
+    rows = schema.rows("SELECT scan, parameter_id, value FROM parameter_value_history WHERE quality = 192")
+    scans: dict[int, dict[int, float]] = {}
+    for scan, parameter_id, value in rows:
+        scans.setdefault(scan, {})[parameter_id] = value
+    truth, compared = Truth(config), 0
+    column = {p.parameter_id: i for i, p in enumerate(config.register_map.parameters)}
+    for group in config.groups:
+        counter = next(p.id for p in group.parameters if p.signal and p.signal.kind == "plc_scan")
+        for values in scans.values():
+            if counter in values:
+                expected = truth.values_at(np.array([int(values[counter])]))[0]
+                stored = {p.id: values[p.id] for p in group.parameters}
+                assert stored == {p.id: expected[column[p.id]] for p in group.parameters}
+                compared += len(stored)
+    return compared
+
+
+@pytest.fixture(scope="session")
+def ald() -> DeviceConfig:
+    return load_device(ALD_FILE)
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Emulator]:
+    """The 84-parameter machine, about to start its recipe."""
+    with emulating(ALD_FILE, "--start-scan", "15") as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def start_logger() -> Iterator[Callable[..., Logger]]:
+    """Starts loggers as `logging_into` does; they end with the test."""
+    with ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(logging_into(*args, **kwargs))
