@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -15,7 +17,7 @@ from uuid import uuid4
 
 from psycopg import Connection, sql
 
-from bench.emulators import interrupts_held
+from bench.emulators import signals_held
 from bench.workload import (
     SlotRequest,
     SlotResult,
@@ -41,18 +43,38 @@ BENCH_SETTINGS = {
 
 @contextmanager
 def bench_server(url: str | None) -> Iterator[str]:
-    """Connection string of the given server, or of an embedded one of its own that is removed after."""
-    if url is not None:
-        yield checked_conninfo(url)
+    """Connection string of the given server, or of an embedded one of its own that is removed after.
+
+    SIGTERM ends the program as Ctrl-C does meanwhile, so that what was made is removed.
+    """
+    with _ended_by_sigterm():
+        if url is not None:
+            yield checked_conninfo(url)
+            return
+        folder = data_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        server = EmbeddedPostgres(Path(tempfile.mkdtemp(prefix="bench-", dir=folder)), BENCH_SETTINGS)
+        try:
+            with server:
+                yield server.conninfo
+        finally:
+            server.remove()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    def end(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: let us clean up
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # nobody but the main thread can handle signals
         return
-    folder = data_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    server = EmbeddedPostgres(Path(tempfile.mkdtemp(prefix="bench-", dir=folder)), BENCH_SETTINGS)
+    before = signal.signal(signal.SIGTERM, end)
     try:
-        with server:
-            yield server.conninfo
+        yield
     finally:
-        server.remove()
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -113,10 +135,10 @@ class Arm:
         return result
 
 
-def spawn_worker() -> ProcessPoolExecutor:
-    """One worker process that shares nothing with us, and leaves Ctrl-C to us."""
+def spawn_worker(*held: signal.Signals) -> ProcessPoolExecutor:
+    """One worker process that shares nothing with us; Ctrl-C, and the signals `held`, are ours alone."""
     worker = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-    with interrupts_held():
+    with signals_held(signal.SIGINT, *held):
         worker.submit(os.getpid)  # the process is started by its first task
     return worker
 
@@ -132,7 +154,7 @@ def two_arms(
             schema = stack.enter_context(
                 bench_schema(monitor, settings.conninfo, name.lower(), settings.configs())
             )
-            worker = stack.enter_context(spawn_worker())
+            worker = stack.enter_context(spawn_worker(signal.SIGTERM))
             mine = replace(settings, schema=schema, repository=repository)
             prepared.append((name, repository, schema, worker, worker.submit(prepare, mine)))
         a, b = (

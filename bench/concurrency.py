@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -45,7 +46,7 @@ def concurrency_check(
     settings = WorkerSettings(conninfo, "", shared, (parameters,), running)
     with ExitStack() as stack:
         schema = stack.enter_context(bench_schema(monitor, conninfo, "writers", settings.configs()))
-        workers = [stack.enter_context(spawn_worker()) for _ in range(WRITERS)]
+        workers = [stack.enter_context(spawn_worker(signal.SIGTERM)) for _ in range(WRITERS)]
         _all(workers, prepare, [replace(settings, schema=schema, stream_id=n + 1) for n in range(WRITERS)])
         before = server_counters(monitor, schema).deadlocks
         request = SlotRequest(parameters, saturated_s=seconds)

@@ -35,7 +35,7 @@ def emulated(configs: Sequence[DeviceConfig]) -> Iterator[list[tuple[str, int]]]
         for config in configs:
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=_emulate, args=(config, theirs), daemon=True)
-            with interrupts_held():
+            with signals_held(signal.SIGINT):
                 process.start()
             theirs.close()
             started.append((process, ours))
@@ -49,9 +49,9 @@ def emulated(configs: Sequence[DeviceConfig]) -> Iterator[list[tuple[str, int]]]
 
 
 @contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits meanwhile; processes that are started now never hear of it: we end them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def signals_held(*signals: signal.Signals) -> Iterator[None]:
+    """These signals wait meanwhile; processes that are started now never hear of them: we end those."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """The true value of a parameter at a PLC scan: pure, seeded, so that anybody can recompute it.
 
-`Moment` holds what a signal may depend on; nothing else enters. Time is `t = plc_scan · plc_scan_ms / 1000` seconds.
+`Moment` holds what a signal may depend on; nothing else enters. Time in seconds is
+`t = plc_scan · plc_scan_ms / 1000`.
 
 Noise: `u(scan) = (mix(key + scan·G mod 2^64) >> 11) / 2^53` lies in [0, 1), where `mix` is the output
 function of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014, doi:10.1145/2660193.2660195), G is its golden

@@ -116,7 +116,6 @@ FROM counted"""
 _STORE = _LEDGER + _HISTORY + _POINTS
 
 
-
 def _compact(statement: str) -> str:
     """One line: psycopg keeps what it parsed of a statement only up to 4,096 characters."""
     return " ".join(statement.split())
