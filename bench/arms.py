@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from bench.workload import (
 from logger.database import checked_conninfo, connect, mapped_errors, prepare_schema, register_device
 from logger.embedded import EmbeddedPostgres, data_folder
 from plcsim.config import DeviceConfig
+from plcsim.errors import PlcsimError
 
 BENCH_SETTINGS = {
     "max_wal_size": "16GB",
@@ -51,14 +52,14 @@ def bench_server(url: str | None) -> Iterator[str]:
         if url is not None:
             yield checked_conninfo(url)
             return
-        folder = data_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        server = EmbeddedPostgres(Path(tempfile.mkdtemp(prefix="bench-", dir=folder)), BENCH_SETTINGS)
-        try:
-            with server:
-                yield server.conninfo
-        finally:
-            server.remove()
+        with ExitStack() as stack:
+            with signals_held(signal.SIGINT, signal.SIGTERM):  # a server half started cannot be removed
+                folder = data_folder()
+                folder.mkdir(parents=True, exist_ok=True)
+                server = EmbeddedPostgres(Path(tempfile.mkdtemp(prefix="bench-", dir=folder)), BENCH_SETTINGS)
+                stack.callback(server.remove)
+                stack.enter_context(server)
+            yield server.conninfo
 
 
 @contextmanager
@@ -129,7 +130,8 @@ class Arm:
 
     def run(self, request: SlotRequest) -> SlotResult:
         """Run a slot in the arm's worker and wait for it."""
-        result = self.worker.submit(run_slot, request).result()
+        with workers_alive():
+            result = self.worker.submit(run_slot, request).result()
         self.stored += result.transactions
         self.rows += result.transactions * result.parameters
         return result
@@ -141,6 +143,15 @@ def spawn_worker(*held: signal.Signals) -> ProcessPoolExecutor:
     with signals_held(signal.SIGINT, *held):
         worker.submit(os.getpid)  # the process is started by its first task
     return worker
+
+
+@contextmanager
+def workers_alive() -> Iterator[None]:
+    """Raises PlcsimError if a worker process is gone when it is needed."""
+    try:
+        yield
+    except BrokenExecutor:
+        raise PlcsimError("a worker process died: was it killed, or was memory short?") from None
 
 
 @contextmanager
@@ -157,8 +168,9 @@ def two_arms(
             worker = stack.enter_context(spawn_worker(signal.SIGTERM))
             mine = replace(settings, schema=schema, repository=repository)
             prepared.append((name, repository, schema, worker, worker.submit(prepare, mine)))
-        a, b = (
-            Arm(name, repository, schema, worker, future.result())
-            for name, repository, schema, worker, future in prepared
-        )
+        with workers_alive():
+            a, b = (
+                Arm(name, repository, schema, worker, future.result())
+                for name, repository, schema, worker, future in prepared
+            )
         yield a, b

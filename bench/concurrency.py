@@ -10,7 +10,7 @@ from typing import Any
 
 from psycopg import Connection
 
-from bench.arms import bench_schema, spawn_worker
+from bench.arms import bench_schema, spawn_worker, workers_alive
 from bench.resources import server_counters
 from bench.verify import Verification, verify
 from bench.workload import SHARED_SYNCHRONIZING, SlotRequest, SlotResult, WorkerSettings, prepare, run_slot
@@ -70,5 +70,6 @@ def concurrency_check(
 
 
 def _all(workers: list[ProcessPoolExecutor], function: Any, arguments: list[Any]) -> list[Any]:
-    futures = [w.submit(function, a) for w, a in zip(workers, arguments, strict=True)]
-    return [future.result() for future in futures]
+    with workers_alive():
+        futures = [w.submit(function, a) for w, a in zip(workers, arguments, strict=True)]
+        return [future.result() for future in futures]

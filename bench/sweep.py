@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ def run_sweep(
 def _run_cell(trial: Trial, conninfo: str, monitor: psycopg.Connection[Any]) -> Cell:
     try:
         return Cell(trial, run_trial(trial, conninfo, monitor))
-    except (PlcsimError, psycopg.Error, OSError, BrokenExecutor) as exc:
+    except (PlcsimError, psycopg.Error, OSError) as exc:
         return Cell(trial, None, " ".join(str(exc).split()) or type(exc).__name__)
 
 

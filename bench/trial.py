@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg import Connection
 
-from bench.arms import bench_schema, spawn_worker
+from bench.arms import bench_schema, spawn_worker, workers_alive
 from bench.emulators import emulated
 from bench.latency import Latencies, Merged, latencies_of
 from bench.machine import machine
@@ -117,6 +117,7 @@ def run_trial(trial: Trial, conninfo: str, monitor: Connection[Any]) -> TrialRes
         addresses = stack.enter_context(emulated(configs))
         workers = [stack.enter_context(spawn_worker()) for _ in configs]
         # All are waited for, so that no logger runs while another one is still being started.
+        stack.enter_context(workers_alive())
         pids = [started.result() for started in [worker.submit(_started) for worker in workers]]
         before = server_counters(monitor, schema)
         futures = [

@@ -83,7 +83,7 @@ def connect(conninfo: str, schema: str = DEFAULT_SCHEMA) -> Connection[Any]:
         raise DatabaseRefused("the name of the schema is empty")
     given: dict[str, Any] = {**_LIBPQ, "application_name": "plcsim", **conninfo_to_dict(conninfo)}
     try:
-        connection = Connection.connect(make_conninfo("", **given), autocommit=True)
+        connection = Connection.connect(make_conninfo("", **given), autocommit=True, prepare_threshold=None)
     except psycopg.OperationalError as exc:
         raise _connect_error(exc, given) from None
     settings = {**_SESSION, "search_path": _quoted(schema)}

@@ -42,8 +42,10 @@ def scan(number: int) -> Scan:
     return Scan(number, values, quality, np.full(PARAMETERS, START_US + number, dtype=np.int64))
 
 
-def write_together(schema: Schema, kind: type[Repository], config: DeviceConfig) -> int:
-    """Let all writers store all their scans, each again after a deadlock; returns how many there were."""
+def write_together(
+    schema: Schema, kind: type[Repository], config: DeviceConfig, up_to: int = TRANSACTIONS
+) -> int:
+    """Let all writers store their scans, each again after a deadlock; returns how many there were."""
     layout, start = ScanLayout(config), threading.Barrier(WRITERS)
     with schema.connect() as connection:
         register_device(connection, config)
@@ -58,7 +60,7 @@ def write_together(schema: Schema, kind: type[Repository], config: DeviceConfig)
                     connection.execute(f"SET enable_{join} = off".encode())
             repository = kind(connection, "wide", stream_id)
             start.wait(10)
-            while repository.head.last_scan < TRANSACTIONS:
+            while repository.head.last_scan < up_to:
                 try:
                     repository.store(batch_of([scan(repository.head.last_scan + 1)], layout))
                 except psycopg.errors.DeadlockDetected:
@@ -77,7 +79,8 @@ def stored(schema: Schema) -> list[tuple[Any, ...]]:
     )
 
 
-EVERYTHING = [(n, PARAMETERS * TRANSACTIONS, 1, TRANSACTIONS) for n in range(1, WRITERS + 1)]
+def everything(up_to: int = TRANSACTIONS) -> list[tuple[Any, ...]]:
+    return [(n, PARAMETERS * up_to, 1, up_to) for n in range(1, WRITERS + 1)]
 
 
 @pytest.mark.parametrize("kind", [SharedSynchronizingRepository, BaselineRepository])
@@ -87,7 +90,7 @@ def test_writers_of_one_device_do_not_deadlock(
     before = schema.value(DEADLOCKS)
     assert write_together(schema, kind, wide) == 0
     assert schema.value(DEADLOCKS) == before
-    assert stored(schema) == EVERYTHING
+    assert stored(schema) == everything()
     if kind is SharedSynchronizingRepository:
         now = schema.rows("SELECT DISTINCT scan, current_value - parameter_id FROM component_parameters")
         assert now == [(TRANSACTIONS, TRANSACTIONS - 1)]
@@ -96,7 +99,10 @@ def test_writers_of_one_device_do_not_deadlock(
 def test_writers_deadlock_without_the_lock_on_the_device(schema: Schema, wide: DeviceConfig) -> None:
     """The negative control; even then each scan is stored once."""
     before = schema.value(DEADLOCKS)
-    found = write_together(schema, SynchronizingRepository, wide)
+    found = up_to = 0
+    while not found and up_to < 20 * TRANSACTIONS:  # how soon they meet is the scheduler's matter
+        up_to += TRANSACTIONS
+        found = write_together(schema, SynchronizingRepository, wide, up_to)
     assert found > 0
     wait_for(lambda: schema.value(DEADLOCKS) - before >= found, what="the server to count them")
-    assert stored(schema) == EVERYTHING
+    assert stored(schema) == everything(up_to)

@@ -234,5 +234,6 @@ def test_scans_of_another_logger_are_never_taken_for_ours(schema: Schema, oven: 
     run.forwarder.put(oven.scan(1))
     wait_for(lambda: run.forwarder.failed, what="it to stop")
     assert isinstance(run.forwarder.failed, StreamMoved)
+    assert "stands at scan 9, where this logger did not put it" in str(run.forwarder.failed)
     assert run.forwarder.close() == 1  # still there: dropping it would have lost it
     assert run.told == []

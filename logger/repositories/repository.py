@@ -14,6 +14,7 @@ from psycopg.types.numeric import Int4, Int8
 
 from logger.errors import DatabaseError, StreamMoved
 from logger.repositories import statements
+from logger.repositories.prepared import PreparedStatement
 from logger.repositories.wire import (
     Float8Array,
     Int2Array,
@@ -40,7 +41,7 @@ class Repository(ABC):
         self, connection: Connection[Any], device_id: str, stream_id: int = 1, recipe: str = ""
     ) -> None:
         self._connection = connection
-        self._cursor = connection.cursor()
+        self._prepared: dict[str, PreparedStatement] = {}
         self._device_id = device_id
         self._stream_id = stream_id
         self._recipe = recipe
@@ -135,13 +136,15 @@ class Repository(ABC):
     def _execute(self, statement: str, parameters: dict[str, Any]) -> None:
         """Run a statement that moves the stream; what it returns first is whether it did."""
         try:
-            row = self._cursor.execute(statement, parameters, prepare=True).fetchone()
+            if statement not in self._prepared:
+                self._prepared[statement] = PreparedStatement(self._connection, statement, parameters)
+            advanced = self._prepared[statement].first_value(parameters)
         except DivisionByZero:
             raise DatabaseError(
                 "the database took fewer rows than it was sent (has a table a trigger or a rule?); "
                 "the transaction was undone"
             ) from None
-        if row is None or row[0] != 1:
+        if advanced != 1:
             raise StreamMoved(self._moved(parameters["first_scan"]))
 
     @abstractmethod

@@ -116,12 +116,7 @@ FROM counted"""
 _STORE = _LEDGER + _HISTORY + _POINTS
 
 
-def _compact(statement: str) -> str:
-    """One line: psycopg keeps what it parsed of a statement only up to 4,096 characters."""
-    return " ".join(statement.split())
-
-
-BASELINE = _compact(_ADVANCE + _STORE + _COUNTS)
+BASELINE = _ADVANCE + _STORE + _COUNTS
 
 
 @cache
@@ -129,10 +124,10 @@ def synchronizing(last_scan_is_good: bool, shared_device: bool) -> str:
     """The baseline's statement with the update of current values."""
     advance = _ADVANCE_SHARED if shared_device else _ADVANCE
     current = _current(_LAST_SCAN if last_scan_is_good else _NEWEST_GOOD)
-    return _compact(advance + _STORE + current + _COUNTS)
+    return advance + _STORE + current + _COUNTS
 
 
-GAP = _compact(
+GAP = (
     _ADVANCE
     + _LEDGER
     + """, gap AS (

@@ -1,0 +1,276 @@
+"""Short quick runs end to end: what they find, write and leave behind; and what makes one invalid."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from fix_postgres import reachable_folder
+from hdrh.histogram import HdrHistogram
+from scipy import stats
+from waiting import wait_for
+
+from bench import quick, quick_result
+from bench.quick import QuickSettings, _violations, run_quick
+from bench.verdict import Judgement, Outcome, overall
+from bench.verify import INVARIANTS, Check, Verification
+from logger.database import connect
+
+PAIRS, PAIR_S = 3, 0.8
+SHORTER = f"""
+from bench import quick, quick_result
+quick.PAIR_S = quick_result.PAIR_S = {PAIR_S}
+quick_result.FEWEST_PAIRS = {PAIRS}
+quick.WARM_UP_S = 0.3
+from bench.cli import main
+main()
+"""
+"""The command with shorter slots, for nothing here depends on how precise it is."""
+
+
+@pytest.fixture
+def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quick, "PAIR_S", PAIR_S)
+    monkeypatch.setattr(quick_result, "PAIR_S", PAIR_S)
+    monkeypatch.setattr(quick_result, "FEWEST_PAIRS", PAIRS)
+    monkeypatch.setattr(quick, "WARM_UP_S", 0.3)
+
+
+@pytest.fixture
+def data_folder() -> Iterator[Path]:
+    """PLCSIM_DATA_DIR, in which nothing must be left."""
+    folder = reachable_folder()
+    yield folder
+    assert list(folder.iterdir()) == []
+    folder.rmdir()
+
+
+def command(data_folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SHORTER, "quick", "--duration", "1", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PLCSIM_DATA_DIR": str(data_folder)},
+        start_new_session=True,
+    )
+
+
+def alive_in_session(leader: int) -> list[str]:
+    """Processes of a session that still run; zombies have ended."""
+    found = []
+    for process in psutil.process_iter(["status", "cmdline"]):
+        try:
+            if os.getsid(process.pid) == leader and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.info["cmdline"] or []))
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def schemas_left(postgres: str) -> list[Any]:
+    with connect(postgres) as connection:
+        statement = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'plcbench%'"
+        return connection.execute(statement).fetchall()
+
+
+def recomputed(slots: list[dict[str, Any]], figure: Any) -> tuple[float, float, float]:
+    """Effect and interval of B over A from a figure of each slot, by other means than the bench's."""
+    logs = {arm: np.log([figure(slot) for slot in slots if slot["arm"] == arm]) for arm in "AB"}
+    interval = stats.ttest_rel(logs["B"], logs["A"]).confidence_interval(0.95)
+    mean = float(np.mean(logs["B"] - logs["A"]))
+    return tuple(float(np.expm1(x)) for x in (mean, interval.low, interval.high))  # type: ignore[return-value]
+
+
+def test_a_run_on_a_server_of_its_own_gives_an_answer_that_follows_from_its_slots(
+    data_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "result.json"
+    with command(data_folder, "--parameters", "12", "--comparison-only", "--json", str(path)) as process:
+        said, complaints = process.communicate(timeout=100)
+    assert complaints == ""
+    content = json.loads(path.read_text())
+    outcome = Outcome(content["outcome"])
+    assert process.returncode == outcome.exit_code
+    assert f"\n{outcome.value}: " in said
+    assert f"result: {path}" in said
+    assert alive_in_session(process.pid) == []
+
+    slots = content["slots"]
+    assert [(slot["arm"], slot["pair"]) for slot in slots] == [(a, n) for n in range(PAIRS) for a in "AB"]
+    for slot in slots:
+        for part in ("saturated", "paced"):
+            loop = slot[part]
+            assert loop["per_second"] == pytest.approx(loop["transactions"] / loop["seconds"], rel=1e-3)
+            for kind in ("service", "response", "wait"):
+                decoded = HdrHistogram.decode(loop[kind]["hdr_v2"])
+                assert decoded.get_total_count() == loop[kind]["count"]
+            assert loop["service"]["count"] == loop["transactions"]
+    costs = {judged["metric"]: judged["cost"] for judged in content["judgements"]}
+    effect, low, high = recomputed(slots, lambda slot: slot["saturated"]["per_second"])
+    assert_close(costs["throughput"], -effect, -high, -low)
+    assert_close(costs["mean response"], *recomputed(slots, lambda s: s["paced"]["response"]["mean_us"]))
+    assert_close(costs["memory"], *recomputed(slots, lambda s: s["worker_bytes"] + s["backend_bytes"]))
+    if not content["invalid"]:
+        outcomes = [verdict(judged) for judged in content["judgements"]]
+        assert [judged["outcome"] for judged in content["judgements"]] == outcomes
+        expected = next((o for o in ("FAIL", "INCONCLUSIVE") if o in outcomes), "PASS")
+        assert content["outcome"] == expected
+    for verification in content["verification"].values():
+        assert verification["violations"] == 0
+        assert verification["rows"] > 12 * PAIRS
+    assert content["verification"]["A"]["invariants"]["I2"]["not_applicable"]
+    assert content["environment"]["postgresql"]["settings"]["max_wal_size"]
+
+
+def assert_close(cost: dict[str, float], effect: float, low: float, high: float) -> None:
+    assert (cost["effect"], cost["low"], cost["high"]) == pytest.approx(
+        (effect, low, high), abs=2e-3, rel=2e-3
+    )
+
+
+def verdict(judged: dict[str, Any]) -> str:
+    """By the rule, from the numbers in the file."""
+    if judged["cost"] is None:
+        return "PASS" if judged["value"] > judged["target"] else judged["outcome"]
+    low, high, target = judged["cost"]["low"], judged["cost"]["high"], judged["target"]
+    return "PASS" if high < target else "FAIL" if low > target else "INCONCLUSIVE"
+
+
+@pytest.mark.usefixtures("shorter")
+def test_equal_arms_over_modbus_with_all_extras_on_a_given_server(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quick, "BATCH_SIZES", (10,))
+    monkeypatch.setattr(quick_result, "BATCH_SIZES", (10,))
+    monkeypatch.setattr(quick, "_BATCH_SLOT_S", 0.1)
+    monkeypatch.setattr(quick, "_WRITERS_S", 0.3)
+    seen: list[str] = []
+    settings = QuickSettings(
+        parameters=7, duration_s=1, a="synchronizing", b="synchronizing", url=postgres, plc=True
+    )
+    result = run_quick(settings, lambda what, seconds: seen.append(what))
+    assert schemas_left(postgres) == []
+    assert list(dict.fromkeys(seen)) == [
+        "warm-up", "comparison", "parameters per scan", "verify", "concurrent writers",
+    ]  # fmt: skip
+    assert [size.parameters for size in result.batch_sizes] == [10]
+    assert {name: v.violations for name, v in result.verifications.items()} == {"A": 0, "B": 0}
+    (check,) = result.concurrency.values()
+    assert (check.verification.violations, check.failures, check.deadlocks) == (0, {}, 0)
+    assert check.success == 1.0
+    assert check.verification.checks["I6"].checked >= check.transactions > 3
+    assert result.json["settings"]["over_modbus"] is True
+    assert not any("violations" in reason for reason in result.invalid)
+    (ok_a, tried_a), (ok_b, tried_b) = result.comparison.success
+    assert ok_a > 0
+    assert ok_b > 0
+    assert ok_a <= tried_a
+    assert ok_b <= tried_b
+
+
+@pytest.mark.usefixtures("shorter")
+def test_a_value_changed_during_the_run_makes_it_invalid(postgres: str) -> None:
+    changed: list[int] = []
+
+    def tamper(what: str, seconds: float) -> None:
+        if what != "comparison" or changed:
+            return
+        with connect(postgres) as owner:
+            ((schema,),) = owner.execute(
+                "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'plcbench%_b'"
+            ).fetchall()
+            owner.execute(
+                f"ALTER TABLE {schema}.parameter_value_history DISABLE TRIGGER append_only".encode()
+            )
+            statement = (
+                f"UPDATE {schema}.parameter_value_history SET value = -1 WHERE scan = 2 AND parameter_id = 4"
+            )
+            changed.append(owner.execute(statement.encode()).rowcount)
+
+    result = run_quick(
+        QuickSettings(parameters=5, duration_s=1, url=postgres, running=False, extras=False), tamper
+    )
+    assert changed == [1]
+    assert result.outcome is Outcome.INVALID
+    assert result.outcome.exit_code == 5
+    assert "arm B: 2 violations of the invariants" in result.invalid
+    checks = result.verifications["B"].checks
+    assert {name: check.violations for name, check in checks.items() if check.violations} == {
+        "I4": 1,
+        "I6": 1,
+    }
+    assert schemas_left(postgres) == []
+
+
+@pytest.mark.parametrize("invariant", INVARIANTS)
+@pytest.mark.parametrize("arm", ["A", "B"])
+def test_one_violation_of_any_invariant_outranks_passed_targets(arm: str, invariant: str) -> None:
+    verifications = {name: Verification({i: Check(i) for i in INVARIANTS}) for name in "AB"}
+    assert _violations(verifications, {}) == []
+    verifications[arm].checks[invariant].violated("found")
+    (reason,) = _violations(verifications, {})
+    assert reason.startswith(f"arm {arm}: 1 violation")
+    passed = [Judgement("throughput", Outcome.PASS, "LOW", 0.2, None)]
+    assert overall(passed, []) is Outcome.PASS
+    assert overall(passed, [reason]) is Outcome.INVALID
+
+
+def begun(process: subprocess.Popen[str]) -> None:
+    """Read until slots are being run."""
+    assert process.stdout is not None
+    assert any("comparison" in line for line in process.stdout)
+
+
+def test_ctrl_c_removes_the_server_and_says_so_in_one_line(data_folder: Path, tmp_path: Path) -> None:
+    with command(data_folder, "--duration", "9", "--json", str(tmp_path / "result.json")) as process:
+        begun(process)
+        assert len(list(data_folder.iterdir())) == 1
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        _, complaints = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert complaints.strip() == "plcbench: stopped"
+    assert alive_in_session(process.pid) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sigterm_drops_the_schemas_on_a_given_server(
+    postgres: str, data_folder: Path, tmp_path: Path
+) -> None:
+    options = ("--duration", "9", "--database", postgres, "--json", str(tmp_path / "result.json"))
+    with command(data_folder, *options) as process:
+        begun(process)
+        assert len(schemas_left(postgres)) == 2
+        process.terminate()
+        _, complaints = process.communicate(timeout=60)
+    assert (process.returncode, complaints) == (143, "")
+    assert alive_in_session(process.pid) == []
+    assert schemas_left(postgres) == []
+
+
+def test_a_worker_that_is_killed_ends_the_run_with_one_line(
+    postgres: str, data_folder: Path, tmp_path: Path
+) -> None:
+    options = ("--duration", "9", "--database", postgres, "--json", str(tmp_path / "result.json"))
+    with command(data_folder, *options) as process:
+        begun(process)
+        workers = [
+            child
+            for child in psutil.Process(process.pid).children()
+            if "spawn_main" in " ".join(child.cmdline())
+        ]
+        assert len(workers) == 2
+        workers[0].kill()
+        _, complaints = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert complaints.strip() == "plcbench: a worker process died: was it killed, or was memory short?"
+    wait_for(lambda: not schemas_left(postgres))
