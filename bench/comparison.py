@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from bench.latency import Merged
 from bench.slots import Pair, Slot
@@ -12,7 +15,7 @@ from bench.statistics import Impact, paired_impact, percentile_impact
 from bench.verdict import Judgement, Targets, judge_cost, judge_success
 from bench.workload import Loop
 
-PERCENTILES = (50.0, 95.0, 99.0)
+TAIL_PERCENTILES = (95.0, 99.0)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,11 @@ class Comparison:
 
 
 def compare(pairs: Sequence[Pair], targets: Targets, seed: int) -> Comparison:
-    """Compare the arms over pairs; every pair needs both parts of its slots."""
+    """Compare the arms over pairs; every pair needs both parts of its slots.
+
+    Latency is judged by the median response of each slot: one stall of the disk at a fixed rate delays
+    all that is due meanwhile, and a slot's mean then tells of the stall. Mean and tail are shown.
+    """
     a, b = [pair.a for pair in pairs], [pair.b for pair in pairs]
     throughput = _metric(
         "throughput",
@@ -54,12 +61,8 @@ def compare(pairs: Sequence[Pair], targets: Targets, seed: int) -> Comparison:
         [_saturated(s).per_second for s in b],
         loss=True,
     )
-    latency = _metric(
-        "mean response",
-        "ms",
-        [_paced(s).response.mean_us / 1000 for s in a],
-        [_paced(s).response.mean_us / 1000 for s in b],
-    )
+    latency = _metric("median response", "ms", [_median_ms(s) for s in a], [_median_ms(s) for s in b])
+    mean = _metric("mean response", "ms", [_mean_ms(s) for s in a], [_mean_ms(s) for s in b], judged=False)
     memory = _metric("memory", "MB", [_memory_mb(s) for s in a], [_memory_mb(s) for s in b])
     histograms = {
         "response": _merged([_paced(s).response for s in a], [_paced(s).response for s in b]),
@@ -67,10 +70,10 @@ def compare(pairs: Sequence[Pair], targets: Targets, seed: int) -> Comparison:
         "wait": _merged([_paced(s).wait for s in a], [_paced(s).wait for s in b]),
         "saturated service": _merged([_saturated(s).service for s in a], [_saturated(s).service for s in b]),
     }
-    tails = [_percentile(histograms["response"], percent, seed) for percent in PERCENTILES]
+    tails = [_percentile(histograms["response"], percent, seed) for percent in TAIL_PERCENTILES]
     success = (_success(a), _success(b))
     return Comparison(
-        metrics=[throughput, latency, *tails, memory],
+        metrics=[throughput, latency, mean, *tails, memory],
         judgements=[
             _judge(throughput, targets.throughput_loss),
             _judge(latency, targets.latency_increase),
@@ -117,10 +120,12 @@ def _loop_json(loop: Loop | None) -> dict[str, Any] | None:
     }
 
 
-def _metric(name: str, unit: str, a: list[float], b: list[float], loss: bool = False) -> Metric:
+def _metric(
+    name: str, unit: str, a: list[float], b: list[float], loss: bool = False, judged: bool = True
+) -> Metric:
     impact = paired_impact(a, b)
     cost = impact.negated() if loss else impact
-    return Metric(name, unit, sum(a) / len(a), sum(b) / len(b), cost, judged=True)
+    return Metric(name, unit, sum(a) / len(a), sum(b) / len(b), cost, judged)
 
 
 def _judge(metric: Metric, target: float) -> Judgement:
@@ -153,6 +158,15 @@ def _saturated(slot: Slot) -> Loop:
 def _paced(slot: Slot) -> Loop:
     assert slot.result.paced is not None
     return slot.result.paced
+
+
+def _mean_ms(slot: Slot) -> float:
+    return _paced(slot).response.mean_us / 1000
+
+
+def _median_ms(slot: Slot) -> float:
+    merged = Merged([_paced(slot).response])
+    return float(merged.weighted_percentiles_us(50, np.ones((1, 1)))[0]) / 1000 if merged.count else math.nan
 
 
 def _memory_mb(slot: Slot) -> float:

@@ -11,8 +11,9 @@ from typing import Any
 from psycopg import Connection
 
 from bench.arms import bench_schema, spawn_worker, workers_alive
+from bench.invariants import Verification
 from bench.resources import server_counters
-from bench.verify import Verification, verify
+from bench.verify import verify
 from bench.workload import SHARED_SYNCHRONIZING, SlotRequest, SlotResult, WorkerSettings, prepare, run_slot
 from logger.database import connect
 

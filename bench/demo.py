@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.emulators import emulated
-from bench.verify import Verification, verify
+from bench.invariants import Verification
+from bench.verify import verify
 from logger.database import connect
 from logger.embedded import EmbeddedPostgres, data_folder
 from logger.service import Hooks, Settings, Status, run_logger

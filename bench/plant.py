@@ -14,7 +14,7 @@ def plant_units(comparison: Comparison) -> dict[str, Any]:
 
     `machines` is what one connection reaches at saturation: the machines whose scans it could take.
     """
-    response = comparison.metric("mean response")
+    response = comparison.metric("median response")
     throughput = comparison.metric("throughput")
     wal_a, wal_b = comparison.wal_bytes
     return {

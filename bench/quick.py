@@ -21,12 +21,13 @@ from bench.comparison import compare
 from bench.concurrency import Concurrency, concurrency_check
 from bench.emulators import emulators
 from bench.environment import environment
+from bench.invariants import Verification
 from bench.quick_result import BATCH_SIZES, PAIR_S, BatchSize, QuickResult, QuickSettings, quick_json
 from bench.resources import server_counters
 from bench.slots import Pair, run_pairs, slot_order
 from bench.statistics import paired_impact
 from bench.verdict import overall
-from bench.verify import Verification, verify
+from bench.verify import verify
 from bench.workload import SlotRequest, WorkerSettings
 from logger.database import connect
 

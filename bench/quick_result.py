@@ -10,12 +10,12 @@ from typing import Any
 
 from bench.comparison import Comparison, Metric, slot_json
 from bench.concurrency import Concurrency
+from bench.invariants import Verification
 from bench.plant import plant_units
 from bench.results import now_utc
 from bench.slots import Pair
 from bench.statistics import Impact
 from bench.verdict import Judgement, Outcome, Targets
-from bench.verify import Verification
 
 PAIR_S = 2.5
 """Length of a pair: long enough for some hundred transactions in each part of a slot."""

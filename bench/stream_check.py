@@ -8,22 +8,20 @@ served the old value first and then the new one; either is right.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 from psycopg import Connection
 
+from bench.invariants import Check
 from bench.stored_rows import LedgerRow, RowReader, Rows, executions_of, history_chunks, ledger_of
 from logger.scan import Batch, Floats, Gap, Quality, ScanLayout
 from logger.streams import GENESIS, StreamHead, batch_hash, gap_hash
 from plcsim.config import DeviceConfig
 from plcsim.signals import PlcScan
 from plcsim.truth import Truth, Write
-
-if TYPE_CHECKING:
-    from bench.verify import Check
 
 _PLC_SCANS = 2**32
 """PLC scan counters are below."""

@@ -108,7 +108,7 @@ class PlcConnection:
         if self._asked is None:  # nobody asked: the connection is out of step
             self.close()
             return b""
-        self._frame = data if data.startswith(self._frame) else self._frame + data
+        self._frame = data  # pymodbus adds what comes to what it could not use yet
         if self._is_complete():
             try:
                 self._data = self._checked(*self._asked)

@@ -14,8 +14,9 @@ from fix_postgres import Schema
 from fix_scans import START_US, recomputed_hash
 from psycopg import Connection, sql
 
+from bench.invariants import Verification
 from bench.machine import machine
-from bench.verify import Verification, verify
+from bench.verify import verify
 from logger.repositories import BaselineRepository, Repository, SynchronizingRepository
 from logger.repositories.synchronizing import SharedSynchronizingRepository
 from logger.scan import Gap, Quality, Scan, ScanLayout, batch_of

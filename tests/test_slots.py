@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
@@ -12,12 +14,13 @@ from fix_postgres import reachable_folder
 from psycopg import Connection, sql
 from waiting import wait_for
 
-from bench.arms import Arm, bench_server, two_arms
+from bench.arms import Arm, bench_server, spawn_worker, two_arms, workers_alive
 from bench.latency import latencies_of
 from bench.resources import ServerCounters, server_counters
 from bench.slots import Pair, _disturbances, _shortfall, run_pairs, slot_order
 from bench.workload import Loop, SlotRequest, SlotResult, WorkerSettings
 from logger.database import connect
+from plcsim.errors import PlcsimError
 
 REQUEST = SlotRequest(5, ramp_s=0.0, saturated_s=0.08)
 ORDER = [("A", "B"), ("B", "A"), ("B", "A")]
@@ -201,6 +204,22 @@ def test_an_old_snapshot_that_keeps_row_versions_alive_is_noticed(bench: Bench) 
     bench.execute(f"VACUUM FULL {table}")
     (pair,) = bench.pairs(bench.meddled(), most_repeats=0)
     assert pair.disturbed == ()
+
+
+def test_a_worker_that_is_gone_when_it_is_needed_is_one_error() -> None:
+    with spawn_worker() as worker:
+        os.kill(worker.submit(os.getpid).result(), signal.SIGKILL)
+        for _ in range(2):  # as it dies, and ever after
+            with pytest.raises(PlcsimError, match="a worker process died"), workers_alive():
+                worker.submit(os.getpid).result()
+
+
+def test_workers_leave_ctrl_c_to_us() -> None:
+    with spawn_worker(signal.SIGTERM) as worker:
+        pid = worker.submit(os.getpid).result()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(pid, number)
+        assert worker.submit(os.getpid).result() == pid
 
 
 def counters(**changed: int) -> ServerCounters:

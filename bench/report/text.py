@@ -10,11 +10,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bench.invariants import Verification
 from bench.quick_result import PAIR_S, QuickResult
 from bench.report.verification import verification_table
 from bench.statistics import Impact
 from bench.verdict import Judgement, Outcome
-from bench.verify import Verification
 
 _COLOURS = {
     "PASS": "bold green",
@@ -81,7 +81,7 @@ def _in_words(judgement: Judgement) -> str:
         )
     what = {
         "throughput": "throughput loss",
-        "mean response": "latency increase",
+        "median response": "latency increase (median response)",
         "memory": "memory increase",
     }[judgement.metric]
     cost = judgement.cost
