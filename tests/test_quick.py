@@ -158,8 +158,8 @@ def verdict(judged: dict[str, Any]) -> str:
 def test_equal_arms_over_modbus_with_all_extras_where_somebody_tampers_with_b(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quick, "BATCH_SIZES", (10,))
-    monkeypatch.setattr(quick_result, "BATCH_SIZES", (10,))
+    monkeypatch.setattr(quick, "BATCH_SIZES", (7,))
+    monkeypatch.setattr(quick_result, "BATCH_SIZES", (7,))
     monkeypatch.setattr(quick, "_BATCH_SLOT_S", 0.1)
     monkeypatch.setattr(quick, "_WRITERS_S", 0.3)
     seen: list[str] = []
@@ -177,7 +177,7 @@ def test_equal_arms_over_modbus_with_all_extras_where_somebody_tampers_with_b(
     assert schemas_left(postgres) == []
     assert seen == ["warm-up", "comparison", "parameters per scan", "verify", "concurrent writers"]
     assert result.json["settings"]["over_modbus"] is True
-    assert [size.parameters for size in result.batch_sizes] == [10]
+    assert [size.parameters for size in result.batch_sizes] == [7]
     assert all(0 < ok <= tried for ok, tried in result.comparison.success)
 
     (check,) = result.concurrency.values()

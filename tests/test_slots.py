@@ -264,9 +264,7 @@ def loop(seconds: float, transactions: int, skipped: int = 0, failed: int = 0) -
     [
         (loop(0.5, 700), loop(0.5, 250), []),
         (loop(0.5, 700), None, []),
-        (None, loop(0.59, 250), []),  # one stall at the end, made up for in less than 0.1 s
-        (None, loop(0.61, 250), ["the planned rate was not reached"]),
-        (None, loop(0.99, 250), ["the planned rate was not reached"]),
+        (None, loop(0.99, 250), []),  # late, but done: the responses tell
         (None, loop(1.0, 249, skipped=1), ["the planned rate was not reached"]),
         (None, loop(0.5, 200, failed=50), []),  # failures are judged as such
         (loop(0.5, 0, failed=3), None, ["no transaction was stored"]),
@@ -276,9 +274,7 @@ def loop(seconds: float, transactions: int, skipped: int = 0, failed: int = 0) -
 def test_a_slot_that_did_not_do_its_work_is_noticed(
     saturated: Loop | None, paced: Loop | None, expected: list[str]
 ) -> None:
-    request = SlotRequest(84, saturated_s=0.5, paced_s=0.5, rate_per_s=500)
-    result = SlotResult(84, saturated, paced, 0, 0.0, 0, None)
-    assert _shortfall(request, result) == expected
+    assert _shortfall(SlotResult(84, saturated, paced, 0, 0.0, 0, None)) == expected
 
 
 def test_the_planned_rate_is_missed_for_real(bench: Bench) -> None:

@@ -133,7 +133,7 @@ def kill_a_logger(postgres: str) -> None:
 def test_cells_that_fail_or_die_do_not_end_the_sweep(postgres: str, role: str, tmp_path: Path) -> None:
     spec = SweepSpec(
         intervals_s=[0.05, 0.06, 0.07],
-        devices=[2],
+        devices=[1],
         repositories=["synchronizing"],
         parameters=7,
         duration_s=0.5,
@@ -157,7 +157,7 @@ def test_cells_that_fail_or_die_do_not_end_the_sweep(postgres: str, role: str, t
     result = cells[2].result
     assert result is not None
     assert result.violations == 0
-    assert len(result.runs) == 2
+    assert len(result.runs) == 1
     content = json.loads(path.read_text())
     assert (content["kind"], content["planned_cells"]) == ("sweep", 3)
     assert [cell["error"] == "" for cell in content["cells"]] == [False, False, True]
