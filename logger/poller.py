@@ -31,6 +31,7 @@ _QUALITY_OF_EXCEPTION: dict[int, Quality] = {
     8: Quality.BAD_DEVICE_FAILURE,  # memory parity error
 }
 
+_LAST_S = 0.002
 _MOST_COMPLAINTS = 20
 """Different errors that are logged before the PLC is well again; garbage would never end."""
 
@@ -150,10 +151,16 @@ class Poller:
 
 
 async def _wait_until(due_ns: int, stop: asyncio.Event) -> bool:
-    """Wait for a time on the monotonic clock; False if told to stop before."""
-    while (delay := (due_ns - time.monotonic_ns()) / 1e9) > 0:  # uvloop's timers may be half a ms early
+    """Wait for a time on the monotonic clock; False if told to stop before.
+
+    Timers of the event loop are a millisecond early or late, so the last two are slept through.
+    """
+    while (delay := (due_ns - time.monotonic_ns()) / 1e9) > 0:
+        if delay <= _LAST_S:
+            time.sleep(delay)  # noqa: ASYNC251 - nothing else is due in this loop meanwhile
+            continue
         try:
-            await asyncio.wait_for(stop.wait(), delay)
+            await asyncio.wait_for(stop.wait(), delay - _LAST_S)
         except TimeoutError:
             continue
         return False
