@@ -113,6 +113,13 @@ def _check_overlap(config: DeviceConfig) -> None:
                 f"{parameter.address}: the {parameter.data_type.value} would end behind address "
                 f"{MAX_ADDRESS}",
             )
+        most = config.modbus.max_coils if parameter.table.is_bits else config.modbus.max_registers
+        if parameter.width > most:
+            raise Complaint(
+                (*places[parameter.parameter_id], "type"),
+                f"{parameter.data_type.value!r} takes {parameter.width} addresses; one request reads at "
+                f"most {most}, and a value is never split",
+            )
     for table in Table:
         ordered = config.register_map.in_table(table)
         for before, after in pairwise(ordered):

@@ -83,9 +83,7 @@ def test_float_123456_has_its_published_registers(order: str, wire: str) -> None
         ("float32", 3.0e38),
     ],
 )
-def test_each_type_in_each_byte_order_is_what_struct_says(
-    data_type: str, value: float, order: str
-) -> None:
+def test_each_type_in_each_byte_order_is_what_struct_says(data_type: str, value: float, order: str) -> None:
     single, wire = parameter(data_type, order), packed(data_type, order, value)
     assert encoded([single], [value], len(wire)).tobytes() == wire
     assert decoded(single, wire) == pytest.approx(value, rel=1e-7)
@@ -95,9 +93,7 @@ def test_each_type_in_each_byte_order_is_what_struct_says(
 def test_values_stand_at_their_offset_in_the_block(table: Table, at: tuple[int, ...]) -> None:
     types = ["uint32", "uint16", "uint16" if table is HOLDING else "bool", "uint32"]
     first = 1000
-    parameters = [
-        parameter(kind, address=first + a, table=table) for kind, a in zip(types, at, strict=True)
-    ]
+    parameters = [parameter(kind, address=first + a, table=table) for kind, a in zip(types, at, strict=True)]
     block = np.zeros((1, 9 * 2 if table is HOLDING else 82), dtype=np.uint8)
     codec = Codec(parameters, table, first)
     codec.encode(np.array([[70000.0, 515.0, 1.0, 5.0]]), block)
@@ -165,9 +161,7 @@ def test_coils_hold_the_least_significant_bit_first(data_type: str, bits: int) -
         assert decoded(single, coils) == value
 
 
-@pytest.mark.parametrize(
-    ("value", "coil"), [(0.4, 0), (0.6, 1), (7.0, 1), (-3.0, 0), (math.nan, 0)]
-)
+@pytest.mark.parametrize(("value", "coil"), [(0.4, 0), (0.6, 1), (7.0, 1), (-3.0, 0), (math.nan, 0)])
 def test_a_coil_is_on_or_off(value: float, coil: int) -> None:
     assert encoded([parameter("bool", table=COIL)], [value], 1).tolist() == [coil]
 
@@ -196,9 +190,7 @@ def rows() -> st.SearchStrategy[list[Row]]:
     values = {kind: st.integers(*limits) for kind, limits in LIMITS.items()} | {"float32": floats}
     return st.lists(
         st.sampled_from(list(FORMATS)).flatmap(
-            lambda kind: st.tuples(
-                st.just(kind), st.sampled_from(ByteOrder), st.integers(0, 3), values[kind]
-            )
+            lambda kind: st.tuples(st.just(kind), st.sampled_from(ByteOrder), st.integers(0, 3), values[kind])
         ),
         min_size=1,
         max_size=12,
@@ -207,9 +199,7 @@ def rows() -> st.SearchStrategy[list[Row]]:
 
 @settings(max_examples=100, deadline=None, database=None)
 @given(rows=rows(), seed=st.integers(0, 99))
-def test_any_block_is_what_struct_says_and_decodes_to_its_values(
-    rows: list[Row], seed: int
-) -> None:
+def test_any_block_is_what_struct_says_and_decodes_to_its_values(rows: list[Row], seed: int) -> None:
     placed, wire = [], b""
     for kind, order, gap, value in rows:
         wire += bytes(2 * gap)

@@ -225,3 +225,14 @@ def test_the_hash_tells_what_the_values_mean_and_not_where_they_are_read(tmp_pat
     assert sha256("readable_gaps:", "modbus: {port: 1502}\nreadable_gaps:") == same
     assert sha256("value: 180", "value: 181") != same
     assert sha256("device_id: oven-1", "device_id: oven-1\n  seed: 1") != same
+
+
+def test_a_value_that_no_single_request_can_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "oven.yaml"
+    wide = OVEN.replace("type: bool", "type: uint32").replace(
+        "name: lamps", "name: lamps\n    consistent: false"
+    )
+    path.write_text(wide + "modbus: {max_coils: 16}\n", encoding="utf-8")
+    message = message_of(path)
+    assert "groups[2].parameters[0].type: 'uint32' takes 32 addresses" in message
+    assert "at most 16" in message

@@ -44,9 +44,7 @@ def test_width_is_in_addresses_of_the_table(table: Table, data_type: str, width:
         (Table.INPUT_REGISTER, False, False, 125),
     ],
 )
-def test_tables_are_those_of_modbus(
-    table: Table, is_bits: bool, is_writable: bool, max_read: int
-) -> None:
+def test_tables_are_those_of_modbus(table: Table, is_bits: bool, is_writable: bool, max_read: int) -> None:
     assert (table.is_bits, table.is_writable, table.max_read) == (is_bits, is_writable, max_read)
 
 

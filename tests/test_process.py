@@ -64,9 +64,7 @@ def test_state_depends_on_the_place_in_the_cycle_however_far(first: int) -> None
         (2, 0.01, 200),
     ],
 )
-def test_a_step_takes_whole_plc_scans_and_at_least_one(
-    seconds: float, plc_scan_s: float, scans: int
-) -> None:
+def test_a_step_takes_whole_plc_scans_and_at_least_one(seconds: float, plc_scan_s: float, scans: int) -> None:
     phases = [{"steps": [{"name": "heat", "seconds": seconds}]}]
     timed = process(plc_scan_s, idle_s=plc_scan_s, phases=phases)
     assert timed.cycle_scans == 1 + scans

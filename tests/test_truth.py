@@ -53,8 +53,7 @@ def test_value_at_is_one_value_of_values_at(truth: Truth) -> None:
     values = truth.values_at(np.array(scans), writes)
     assert values.shape == (len(scans), 84)
     one_by_one = [
-        [truth.value_at(p.parameter_id, scan, writes) for p in ALD.register_map.parameters]
-        for scan in scans
+        [truth.value_at(p.parameter_id, scan, writes) for p in ALD.register_map.parameters] for scan in scans
     ]
     assert values.tolist() == one_by_one
 
@@ -71,9 +70,7 @@ def test_no_plc_scans_are_no_values(truth: Truth) -> None:
 
 def test_a_written_set_value_holds_from_the_next_plc_scan_on(truth: Truth) -> None:
     before, after = float(np.float32(0.8)), 2.5
-    written = column(
-        truth, PRESSURE_SETPOINT, [0, 9, 10, 11, 12, 2**33], [Write(10, PRESSURE_SETPOINT, 2.5)]
-    )
+    written = column(truth, PRESSURE_SETPOINT, [0, 9, 10, 11, 12, 2**33], [Write(10, PRESSURE_SETPOINT, 2.5)])
     assert written == [before, before, before, after, after, after]
 
 
