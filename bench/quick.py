@@ -35,9 +35,9 @@ SHARE_OF_CAPACITY = 0.6
 """The fixed rate, as a share of what the slower arm reaches at saturation."""
 WARM_UP_S = 1.0
 _ANALYZED = ("component_parameters", "logging_streams", "parameter_value_history", "process_data_points")
-_BATCH_SLOT_S = 0.55
+_BATCH_SLOT_S = 0.5
 _BATCH_PAIRS = 2
-_WRITERS_S = 1.5
+_WRITERS_S = 1.0
 
 
 Progress = Callable[[str, float], None]
@@ -101,7 +101,7 @@ def _warm_up(arms: tuple[Arm, Arm], settings: QuickSettings, monitor: Connection
 
 def _wal_segments(settings: QuickSettings) -> int:
     """Segments of 16 MB that the comparison will need: it writes 30 to 40 MB a second."""
-    return 0 if settings.url else min(250, 20 + round(2 * settings.duration_s))
+    return 0 if settings.url else min(250, 20 + round(1.2 * settings.duration_s))
 
 
 def _compare(
