@@ -162,7 +162,7 @@ def _quick(settings: QuickSettings, json_path: Path | None, console: Console) ->
 
 def _console() -> Console:
     """As wide as the terminal; in a pipe wide enough that no line of ours is folded."""
-    return Console() if sys.stdout.isatty() else Console(width=140)
+    return Console() if sys.stdout.isatty() else Console(width=160)
 
 
 @cli.command()
