@@ -37,6 +37,12 @@ _database_option = click.option(
     envvar="PLCSIM_DATABASE",
     help="postgresql:// URL, also read from PLCSIM_DATABASE.  [default: an embedded PostgreSQL]",
 )
+_result_option = click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File for the result.  [default: a new one in ./plcbench-results]",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,12 +84,7 @@ def cli() -> None:
 @click.option("--seed", type=int, default=1, show_default=True, help="Draws which arm begins.")
 @click.option("--comparison-only", is_flag=True, help="Leave out batch sizes and concurrent writers.")
 @_database_option
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File for the result.  [default: a new one in ./plcbench-results]",
-)
+@_result_option
 def quick(
     parameters: int,
     duration: float,
@@ -198,12 +199,7 @@ def demo() -> int:
 @cli.command()
 @click.argument("plan", type=click.Path(path_type=Path))
 @_database_option
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File for the result.  [default: a new one in ./plcbench-results]",
-)
+@_result_option
 def sweep(plan: Path, url: str | None, json_path: Path | None) -> int:
     """Run every combination of polling interval, devices and repository that PLAN lists.
 
