@@ -1,200 +1,233 @@
-"""Modbus TCP server: frames the byte stream, answers each request in order, serves PLC scans in time.
-
-Framing: Modbus Messaging on TCP/IP Implementation Guide V1.0b, 3.1.3. TCP is a stream, so a frame
-may come in pieces and several may come at once; each complete one is answered, in order, under its
-own transaction id. A header that is not Modbus TCP leaves no way to find the next frame: close.
-"""
+"""Modbus TCP server: listens for the devices behind one port, admits and ends their connections."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import socket
-import struct
+import math
 import time
+from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self
 
-from plcsim.device import Device
-from plcsim.errors import ListenError
-from plcsim.limits import MAX_MBAP_LENGTH, MBAP_HEADER_BYTES, MIN_MBAP_LENGTH
-from plcsim.requests import respond
+from plcsim.connection import Connection
+from plcsim.faults.rules import ClockJump, MaxConnections, Refuse, Restart
+from plcsim.listener import Listener
+from plcsim.rights import everything
+from plcsim.server_config import ServerSpec, UnitPolicy, WhenFull
+from plcsim.unit import Unit
 
 log = logging.getLogger(__name__)
 
-_HEADER = struct.Struct(">HHHB")
-_MAX_WAITING_BYTES = 256 * 1024
-"""Replies that a client does not fetch; above this it is not served until it does."""
-_BACKLOG = 1024
-"""Clients that may connect at once: a whole plant's loggers after a power cut."""
-_REQUESTS_A_TURN = 32
-"""So many requests of one client are answered before the others, and the next PLC scan, have theirs."""
-
-
-class Connection(asyncio.Protocol):
-    """One client's connection."""
-
-    def __init__(self, device: Device, open_connections: set[Connection]) -> None:
-        self._device = device
-        self._open = open_connections
-        self._transport: asyncio.Transport
-        self._buffer = b""
-        self._client_reads = True
-        self._turn_is_due = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=_MAX_WAITING_BYTES)
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._open.add(self)
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
-        self._answer()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._open.discard(self)
-
-    def pause_writing(self) -> None:
-        self._client_reads = False
-        self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._client_reads = True
-        self._schedule_turn()
-
-    def _answer(self) -> None:
-        """Answer the complete frames that have come; if they are more than a turn's, go on in the next."""
-        replies: list[bytes] = []
-        buffer = self._buffer
-        position, end = 0, len(buffer)
-        while end - position >= MBAP_HEADER_BYTES and len(replies) < _REQUESTS_A_TURN:
-            transaction_id, protocol_id, length, unit_id = _HEADER.unpack_from(buffer, position)
-            if protocol_id != 0 or not MIN_MBAP_LENGTH <= length <= MAX_MBAP_LENGTH:
-                log.info("closing %s: not a Modbus TCP header", self._peer())
-                self._send(replies)
-                self.close()
-                return
-            frame_end = position + MBAP_HEADER_BYTES - 1 + length
-            if frame_end > end:
-                break
-            pdu = respond(self._device, buffer[position + MBAP_HEADER_BYTES : frame_end])
-            replies.append(_HEADER.pack(transaction_id, 0, len(pdu) + 1, unit_id) + pdu)
-            position = frame_end
-        self._buffer = buffer[position:]
-        self._send(replies)
-        if len(replies) == _REQUESTS_A_TURN:
-            self._transport.pause_reading()
-            self._schedule_turn()
-
-    def _schedule_turn(self) -> None:
-        if not self._turn_is_due:
-            self._turn_is_due = True
-            asyncio.get_running_loop().call_soon(self._take_turn)
-
-    def _take_turn(self) -> None:
-        self._turn_is_due = False
-        if self._client_reads and not self._transport.is_closing():
-            self._transport.resume_reading()
-            self._answer()
-
-    def close(self) -> None:
-        """Send what is waiting, then close."""
-        self._buffer = b""
-        self._transport.close()
-
-    def abort(self) -> None:
-        """Close at once; what the client has not fetched is lost."""
-        self._transport.abort()
-
-    def _send(self, replies: list[bytes]) -> None:
-        if replies:
-            self._transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
-
-    def _peer(self) -> str:
-        return str(self._transport.get_extra_info("peername"))
+_SWEEPS_A_TIMEOUT = 4
+"""How often connections are looked at for having been silent too long: the timeout is kept to a quarter."""
 
 
 class ModbusServer:
-    """Serves one device at one address; an async context manager.
+    """Serves the devices behind one port; an async context manager.
 
-    `start_scan` is the number of the first PLC scan. Raises ListenError if it cannot listen.
+    One device, or several by their unit ids, as behind a gateway. `settings` are those of the first
+    device where they are not given. Raises ListenError if it cannot listen, InputError if the files
+    of its TLS settings cannot be used; `folder` is what their paths are relative to.
     """
 
-    def __init__(self, device: Device, host: str, port: int, start_scan: int = 0) -> None:
-        self._device = device
-        self._host = host
-        self._port = port
-        self._start_scan = start_scan
+    def __init__(
+        self,
+        units: Unit | Mapping[int, Unit],
+        host: str | Sequence[str] = "127.0.0.1",
+        port: int = 0,
+        settings: ServerSpec | None = None,
+        folder: Path = Path(),
+    ) -> None:
+        self.units = dict(units) if isinstance(units, Mapping) else {_unit_id(units): units}
+        self.settings = settings or next(iter(self.units.values())).device.config.server
+        self.requests = 0
+        """Requests answered since the start."""
+        self.refused_connections = 0
+        """Connections that had to go because there were too many."""
+        self.timed_out_connections = 0
+        """Connections that were silent too long, or left a request unfinished too long."""
+        answers_all = self.settings.unit_policy is UnitPolicy.ANY and len(self.units) == 1
+        self._any = next(iter(self.units.values())) if answers_all else None
         self._connections: set[Connection] = set()
-        self.late_scans = 0
-        """PLC scans that were skipped because their time had passed."""
+        self._listeners = [
+            Listener(each, port, lambda: Connection(self, everything))
+            for each in ([host] if isinstance(host, str) else host)
+        ]
+        self._secure = self._secure_listeners(folder)
+        self._changing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._edge: asyncio.TimerHandle | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def _secure_listeners(self, folder: Path) -> list[Listener]:
+        spec = self.settings.tls
+        if spec is None:
+            return []
+        from plcsim.tls import right_by_role, server_context  # takes 50 ms, and few need it
+
+        context, right_of = server_context(spec, folder), right_by_role(spec.roles)
+        return [
+            Listener(plain.host, spec.port, lambda: Connection(self, right_of), context)
+            for plain in self._listeners
+        ]
 
     @property
     def port(self) -> int:
         """The port it listens at; what the system chose if 0 was asked for."""
-        return int(self._server.sockets[0].getsockname()[1])
+        return self._listeners[0].port
+
+    @property
+    def tls_port(self) -> int | None:
+        """The port for Modbus/TCP Security, if there is one."""
+        return self._secure[0].port if self._secure else None
 
     @property
     def connections(self) -> int:
+        """Clients that are connected now."""
         return len(self._connections)
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        self._device.scan(self._start_scan)
         try:
-            self._server = await loop.create_server(
-                lambda: Connection(self._device, self._connections),
-                self._host,
-                self._port,
-                backlog=_BACKLOG,
-            )
-        except OSError as exc:
-            where = f"{self._host}:{self._port}"
-            raise ListenError(f"cannot listen at {where}: {_reason(exc)}") from exc
-        self._scanning = loop.create_task(self._scan_for_ever())
+            for listeners in (self._listeners, self._secure):
+                _bind(listeners)
+            for unit in self.units.values():
+                unit.scanner.start()
+                unit.faults.watch(self._follow_faults)
+            self._follow_faults()
+            await self._open_or_refuse()
+        except BaseException:
+            await self._end()
+            raise
+        self._sweep_later()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._scanning.cancel()
-        await asyncio.wait({self._scanning})
-        self._server.close()
+        await self._end()
+
+    async def _end(self) -> None:
+        for timer in (self._edge, self._sweep):
+            if timer:
+                timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for unit in self.units.values():
+            await unit.scanner.stop()
+        for listener in (*self._listeners, *self._secure):
+            listener.close()
         for connection in list(self._connections):
             connection.close()
         await asyncio.sleep(0)  # replies go out; then nobody is waited for
         for connection in list(self._connections):
             connection.abort()
-        await self._server.wait_closed()
+        await asyncio.sleep(0)
 
     async def serve_until(self, stop: asyncio.Event) -> None:
-        """Serve until the event is set; raises what broke the PLC's scanning, if anything did."""
+        """Serve until the event is set; raises what broke the scanning of a PLC, if anything did."""
         waiting = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({waiting, self._scanning}, return_when=asyncio.FIRST_COMPLETED)
-        if self._scanning.done():
-            waiting.cancel()
-            self._scanning.result()
+        scanning = {unit.scanner.task for unit in self.units.values() if unit.scanner.task}
+        done, _ = await asyncio.wait({waiting, *scanning}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        for task in done & scanning:
+            task.result()
 
-    async def _scan_for_ever(self) -> None:
-        interval = self._device.config.device.plc_scan_s
-        start, done = time.monotonic(), 0  # the loop's own time has steps of 1 ms with uvloop
-        while True:
-            await asyncio.sleep(start + (done + 1) * interval - time.monotonic())
-            due = int((time.monotonic() - start) / interval)
-            if due <= done:
-                continue
-            self.late_scans += due - done - 1
-            self._device.scan(self._start_scan + due)
-            done = due
+    def unit(self, unit_id: int) -> Unit | None:
+        """The device that answers to a unit id."""
+        return self.units.get(unit_id, self._any)
+
+    def opened(self, connection: Connection) -> None:
+        """Take note of a connection, or end it, or another, if there are too many."""
+        self._connections.add(connection)
+        for unit in self.units.values():
+            for fault in unit.faults.open_now(MaxConnections):
+                if len(self._connections) > fault.rule.connections:
+                    unit.faults.has_landed(fault, unit.device.plc_scan)
+                    connection.reset()
+                    return
+        most = self.settings.max_connections
+        if most and len(self._connections) > most:
+            self.refused_connections += 1
+            self._connection_to_end(connection).abort()
+
+    def closed(self, connection: Connection) -> None:
+        """Forget a connection."""
+        self._connections.discard(connection)
+
+    def _connection_to_end(self, newest: Connection) -> Connection:
+        idle = [c for c in self._connections if c is not newest and not c.outstanding]
+        if self.settings.when_full is WhenFull.REFUSE_NEWEST or not idle:
+            return newest
+        return min(idle, key=lambda c: c.heard_at)
+
+    def _follow_faults(self) -> None:
+        """Do what the rules on connections and devices ask for now, and again when a window next opens
+        or closes."""
+        for unit in self.units.values():
+            for fault in unit.faults.due_once(Restart, ClockJump):
+                if isinstance(fault.rule, ClockJump):
+                    unit.jump_clock(fault.rule.seconds)
+                else:
+                    unit.restart()
+                    for connection in list(self._connections):
+                        connection.reset()
+                unit.faults.has_landed(fault, unit.device.plc_scan)
+        self._in_background(self._open_or_refuse())
+        edges = [edge for unit in self.units.values() if (edge := unit.faults.until_next_edge()) is not None]
+        if self._edge:
+            self._edge.cancel()
+        self._edge = asyncio.get_running_loop().call_later(min(edges), self._follow_faults) if edges else None
+
+    async def _open_or_refuse(self) -> None:
+        async with self._changing:
+            refusing = False
+            for unit in self.units.values():
+                for fault in unit.faults.open_now(Refuse, Restart):
+                    if isinstance(fault.rule, Refuse) or fault.rule.for_s is not None:
+                        refusing = True
+                        if not fault.landed:
+                            unit.faults.has_landed(fault, unit.device.plc_scan)
+            for listener in (*self._listeners, *self._secure):
+                if refusing:
+                    listener.refuse()
+                else:
+                    await listener.open()
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _sweep_later(self) -> None:
+        timeouts = [t for t in (self.settings.idle_timeout_s, self.settings.frame_timeout_s) if t]
+        if timeouts:
+            interval = min(timeouts) / _SWEEPS_A_TIMEOUT
+            self._sweep = asyncio.get_running_loop().call_later(interval, self._sweep_now)
+
+    def _sweep_now(self) -> None:
+        """End connections that have been silent, or owe the rest of a request, for too long."""
+        now = time.monotonic()
+        idle_s = self.settings.idle_timeout_s or math.inf
+        frame_s = self.settings.frame_timeout_s or math.inf
+        for connection in list(self._connections):
+            owes = connection.frame_since and now - connection.frame_since > frame_s
+            is_idle = now - connection.heard_at > idle_s and not connection.outstanding
+            if (owes or is_idle) and not connection.is_half_open:
+                log.info("closing %s: %s", connection.peer, "request not complete" if owes else "idle")
+                self.timed_out_connections += 1
+                connection.close()
+        self._sweep_later()
 
 
-def _reason(exc: OSError) -> str:
-    if exc.errno == errno.EADDRINUSE:
-        return "the port is in use (choose another with --port; 0 takes a free one)"
-    if exc.errno == errno.EACCES:
-        return "no permission (ports below 1024 need rights; choose another with --port)"
-    return exc.strerror or str(exc)
+def _unit_id(unit: Unit) -> int:
+    return unit.device.config.modbus.unit_id
+
+
+def _bind(listeners: Sequence[Listener]) -> None:
+    """Bind all at one port: where 0 was asked for, at the one that the first was given."""
+    for listener in listeners:
+        if listener is not listeners[0] and not listener.port:
+            listener.port = listeners[0].port
+        listener.bind()

@@ -1,0 +1,110 @@
+"""Replies that cannot go at once: delayed, byte by byte, or behind one that is."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+
+from plcsim.reply import Ending, Reply
+
+_NO_LINGER = struct.pack("ii", 1, 0)
+"""SO_LINGER on, 0 s: closing sends RST."""
+
+
+class Outbox:
+    """Sends the replies of one connection in the order of their requests, however long one takes.
+
+    With `reorder` each goes as soon as it is ready. `on_room` is called whenever one has gone.
+    """
+
+    def __init__(self, transport: asyncio.Transport, reorder: bool, on_room: Callable[[], None]) -> None:
+        self._transport = transport
+        self._reorder = reorder
+        self._on_room = on_room
+        self._waiting: deque[Reply] = deque()
+        self._not_ready: dict[int, asyncio.TimerHandle] = {}
+        """Timers of the replies that are delayed, by the identity of the reply."""
+        self._dripping: asyncio.TimerHandle | None = None
+        self.half_open = False
+        """The connection is dead, and stays open."""
+
+    def __len__(self) -> int:
+        """Replies that have not gone yet."""
+        return len(self._waiting)
+
+    def put(self, reply: Reply) -> None:
+        """Send the reply when it is due and its turn has come."""
+        self._waiting.append(reply)
+        if reply.delay_s:
+            timer = asyncio.get_running_loop().call_later(reply.delay_s, self._ready, reply)
+            self._not_ready[id(reply)] = timer
+        else:
+            self._send()
+
+    def clear(self) -> None:
+        """Forget what has not gone: the connection has ended."""
+        for timer in self._not_ready.values():
+            timer.cancel()
+        if self._dripping:
+            self._dripping.cancel()
+        self._not_ready.clear()
+        self._waiting.clear()
+
+    def _ready(self, reply: Reply) -> None:
+        del self._not_ready[id(reply)]
+        self._send()
+
+    def _next(self) -> Reply | None:
+        for reply in self._waiting:
+            if id(reply) not in self._not_ready:
+                return reply
+            if not self._reorder:
+                break
+        return None
+
+    def _send(self) -> None:
+        while not self._dripping and not self.is_over and (reply := self._next()):
+            if reply.byte_interval_s:
+                self._drip(reply, reply.frame(), 0)
+            else:
+                self._transport.write(reply.frame())
+                self._gone(reply)
+
+    def _drip(self, reply: Reply, data: bytes, position: int) -> None:
+        self._transport.write(data[position : position + 1])
+        if position + 1 < len(data):
+            self._dripping = asyncio.get_running_loop().call_later(
+                reply.byte_interval_s, self._drip, reply, data, position + 1
+            )
+        else:
+            was_waiting, self._dripping = self._dripping, None
+            self._gone(reply)
+            if was_waiting:
+                self._send()
+
+    def _gone(self, reply: Reply) -> None:
+        self._waiting.remove(reply)
+        if reply.ending is Ending.CLOSE:
+            self._transport.close()
+        elif reply.ending is Ending.RESET:
+            reset(self._transport)
+        elif reply.ending is Ending.HALF_OPEN:
+            self.half_open = True
+            self._transport.pause_reading()
+        else:
+            self._on_room()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will ever be sent again."""
+        return self.half_open or self._transport.is_closing()
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection with RST at once."""
+    sock = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()
