@@ -28,7 +28,7 @@ from bench.verify import verify as verify_schema
 from logger.database import DEFAULT_SCHEMA, connect, database, mapped_errors, require_schema
 from logger.repositories import REPOSITORIES
 from plcsim.command import Seconds, run_command
-from plcsim.write_journal import read_writes
+from plcsim.write_journal import read_last_epoch
 
 _ARM = click.Choice(sorted(REPOSITORIES))
 _database_option = click.option(
@@ -113,7 +113,8 @@ def quick(
 @click.option(
     "--journal",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="What clients wrote to the emulator, as `plcsim run --journal` recorded it.",
+    help="What clients wrote to the emulator, as `plcsim run --journal` recorded it; if a device restarted, "
+    "only what was written since counts.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def verify(url: str | None, schema: str, journal: Path | None, as_json: bool) -> int:
@@ -123,7 +124,7 @@ def verify(url: str | None, schema: str, journal: Path | None, as_json: bool) ->
 
     Example: plcbench verify --database postgresql://me@localhost/plant
     """
-    writes = read_writes(journal) if journal else []
+    writes = read_last_epoch(journal) if journal else []
     with database(url) as conninfo, mapped_errors(), connect(conninfo, schema) as connection:
         require_schema(connection, schema)
         verification = verify_schema(connection, writes)

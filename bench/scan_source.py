@@ -31,7 +31,8 @@ class PrecomputedScans:
 
     def __init__(self, config: DeviceConfig) -> None:
         layout = ScanLayout(config)
-        self._values = Truth(config).values_at(np.arange(1, _PREPARED + 1, dtype=np.int64))
+        logged = [p.is_logged for p in config.register_map.parameters]
+        self._values = Truth(config).values_at(np.arange(1, _PREPARED + 1, dtype=np.int64))[:, logged]
         self._process_number = layout.process_number(self._values[0], None)
         self._quality = np.full(layout.size, Quality.GOOD, dtype=np.int16)
         self._size = layout.size

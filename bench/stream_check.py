@@ -193,12 +193,15 @@ class _ValueCheck:
     """Values that are taken before they are checked."""
 
     def __init__(self, config: DeviceConfig, layout: ScanLayout, writes: Sequence[Write]) -> None:
-        parameters = config.register_map.parameters
+        parameters = config.register_map.logged
         self._names = [p.full_name for p in parameters]
         self._layout = layout
         self._truth = Truth(config)
         self._column_of = {p.parameter_id: i for i, p in enumerate(parameters)}
-        self._writes = [write for write in writes if write.parameter_id in self._column_of]
+        place = {p.parameter_id: i for i, p in enumerate(config.register_map.parameters)}
+        self._place = np.array([place[p.parameter_id] for p in parameters], dtype=np.intp)
+        """Where the logged parameters stand among all, which is what the truth gives."""
+        self._writes = [write for write in writes if write.parameter_id in place]
         counters = {p.group: i for i, p in enumerate(parameters) if isinstance(p.signal, PlcScan)}
         columns = [i for i, p in enumerate(parameters) if p.signal is not None and p.group in counters]
         self._columns = np.array(columns, dtype=np.intp)
@@ -241,16 +244,19 @@ class _ValueCheck:
         known = _is_plc_scan(counters)
         plc_scans, place = np.unique(np.where(known, counters, 0.0), return_inverse=True)
         place = place.reshape(counters.shape)
-        right = _equal(
-            stored, self._truth.values_at(plc_scans.astype(np.int64), self._writes)[place, self._columns]
-        )
+        right = _equal(stored, self._true(plc_scans.astype(np.int64))[place, self._columns])
         for write in self._writes:
             # the PLC scan of a write may have served what it wrote, too
-            column = self._column_of[write.parameter_id]
-            earlier = Write(write.plc_scan - 1, write.parameter_id, write.value)
-            written = self._truth.value_at(write.parameter_id, write.plc_scan, [earlier])
-            right |= (self._columns == column) & (counters == write.plc_scan) & (stored == written)
+            column = self._column_of.get(write.parameter_id)
+            if column is None:
+                continue
+            served = self._truth.written_value(write)
+            right |= (self._columns == column) & (counters == write.plc_scan) & (stored == served)
         return np.asarray((right & known) | np.isnan(stored))
+
+    def _true(self, plc_scans: NDArray[np.int64]) -> Floats:
+        """True values of the logged parameters: shape (scans, logged)."""
+        return self._truth.values_at(plc_scans, self._writes)[:, self._place]
 
     def _examples(self, wrong: NDArray[np.bool_], rows: Rows) -> list[tuple[int, str]]:
         examples = []
@@ -260,11 +266,7 @@ class _ValueCheck:
             row = rows[scan, column]
             stored = f"{row['value']} (set value {row['set_value']}, quality {row['quality']})"
             plc_scan = rows[scan, self._counter_of[k]]["value"]
-            true = (
-                self._truth.values_at(np.array([int(plc_scan)]), self._writes)[0, column]
-                if _is_plc_scan(plc_scan)
-                else "unknown"
-            )
+            true = self._true(np.array([int(plc_scan)]))[0, column] if _is_plc_scan(plc_scan) else "unknown"
             examples.append(
                 (
                     int(wrong[:, k].sum()),

@@ -213,7 +213,7 @@ def _check_current_values(
     expected = {
         (device_id, p.parameter_id): (p.component, p.name, p.unit, *(p.limits or (None, None)))
         for device_id, config in devices.items()
-        for p in config.register_map.parameters
+        for p in config.register_map.logged
     }
     for key in sorted(described.keys() | expected.keys()):
         if key[0] in devices and described.get(key) != expected.get(key):

@@ -15,10 +15,11 @@ from rich.live import Live
 from rich.text import Text
 
 from logger.database import DEFAULT_SCHEMA, database
-from logger.read_plan import plan_reads
+from logger.read_plan import left_out, plan_reads
 from logger.repositories import REPOSITORIES
 from logger.service import Hooks, Settings, Status, run_logger
 from plcsim.command import HostPort, Seconds, run_command
+from plcsim.config import DeviceConfig
 from plcsim.device_file import load_device
 from plcsim.errors import InputError
 
@@ -80,7 +81,7 @@ def run(
 
     Example: plclogger run configs/ald.yaml --interval 100ms
     """
-    config = load_device(device_file)
+    config = _load(device_file)
     interval_s = config.logging.interval_s if interval is None else interval
     if interval_s != 0 and interval_s < SHORTEST_INTERVAL_S:
         raise InputError(
@@ -91,6 +92,8 @@ def run(
         settings = Settings(config, conninfo, repository, host, port, interval_s, schema, stream, duration)
         if not as_json:
             click.echo(_banner(settings, embedded=url is None))
+            if missing := left_out(config):
+                click.echo(missing)
         with _status_line(quiet=as_json) as show:
             status = run_logger(settings, Hooks(on_status=show))
     click.echo(json.dumps(_figures(status)) if as_json else f"stopped: {_line(status)}")
@@ -104,13 +107,22 @@ def plan(device_file: Path) -> None:
 
     Example: plclogger plan configs/ald.yaml
     """
-    config = load_device(device_file)
+    config = _load(device_file)
     for number, block in enumerate(plan_reads(config), 1):
         groups = ", ".join(dict.fromkeys(p.group for p in block.parameters))
         click.echo(
             f"{number}. {block.table.value} {block.address} to {block.end - 1}: {block.count} addresses, "
             f"{len(block.parameters)} parameters ({groups})"
         )
+    if missing := left_out(config):
+        click.echo(missing)
+
+
+def _load(device_file: Path) -> DeviceConfig:
+    config = load_device(device_file)
+    if not config.register_map.logged:
+        raise InputError(f"{device_file}: there is nothing to log; {left_out(config)}")
+    return config
 
 
 def _banner(settings: Settings, embedded: bool) -> str:
@@ -119,7 +131,7 @@ def _banner(settings: Settings, embedded: bool) -> str:
     into = "the embedded PostgreSQL" if embedded else "the given database"
     until = f"for {settings.duration_s:g} s" if settings.duration_s is not None else "until Ctrl-C"
     return (
-        f"{config.device.device_id}: {len(config.register_map.parameters)} parameters in "
+        f"{config.device.device_id}: {len(config.register_map.logged)} parameters in "
         f"{len(plan_reads(config))} requests from {settings.host}:{settings.port} {every} into {into}, "
         f"{settings.repository} repository, {until}"
     )

@@ -149,7 +149,7 @@ def require_schema(connection: Connection[Any], schema: str = DEFAULT_SCHEMA) ->
 
 
 def register_device(connection: Connection[Any], config: DeviceConfig) -> None:
-    """Enter a device and its parameters; raises DatabaseRefused if it is there with another map.
+    """Enter a device and what is logged of it; DatabaseRefused if it is there with another map.
 
     Stored values are only as good as the map that decoded them, so one device_id keeps one map.
     """
@@ -181,7 +181,7 @@ def register_device(connection: Connection[Any], config: DeviceConfig) -> None:
                         p.unit,
                         *(p.limits or (None, None)),
                     )
-                    for p in config.register_map.parameters
+                    for p in config.register_map.logged
                 ],
             )
 

@@ -50,7 +50,7 @@ class Reader:
     """Reads one scan: all blocks in turn, each value with its quality and the time of its reply."""
 
     def __init__(self, plc: PlcConnection, blocks: Sequence[ReadBlock], config: DeviceConfig) -> None:
-        index_of = {p.parameter_id: i for i, p in enumerate(config.register_map.parameters)}
+        index_of = {p.parameter_id: i for i, p in enumerate(config.register_map.logged)}
         self._plc = plc
         self._size = len(index_of)
         self._blocks = [

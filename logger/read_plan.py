@@ -30,15 +30,28 @@ class ReadBlock:
 
 
 def plan_reads(config: DeviceConfig) -> list[ReadBlock]:
-    """The requests of one scan, in the order in which they are sent."""
+    """The requests of one scan, in the order in which they are sent; only for what is logged."""
     register_map = config.register_map
     blocks: list[ReadBlock] = []
     for table in Table:
         most = config.modbus.max_coils if table.is_bits else config.modbus.max_registers
         runs = register_map.readable(table)
-        units = _units(register_map.in_table(table), register_map.consistent_groups)
+        logged = [p for p in register_map.in_table(table) if p.is_logged]
+        units = _units(logged, register_map.consistent_groups)
         blocks += _joined(units, min(most, table.max_read), runs)
     return blocks
+
+
+def left_out(config: DeviceConfig) -> str:
+    """Say in one line which parameters are not logged, and why; empty where all are."""
+    parameters = config.register_map.parameters
+    unreadable = sum(not p.readable for p in parameters)
+    texts = sum(p.readable and not p.is_logged for p in parameters)
+    reasons = [(unreadable, "cannot be read (readable: false)"), (texts, "are strings")]
+    counted = ", ".join(f"{count} {reason}" for count, reason in reasons if count)
+    return (
+        f"{unreadable + texts} of {len(parameters)} parameters are not logged: {counted}" if counted else ""
+    )
 
 
 def _units(parameters: Iterable[Parameter], consistent: frozenset[str]) -> list[ReadBlock]:

@@ -30,19 +30,21 @@ class Quality(IntEnum):
 
 
 class ScanLayout:
-    """What all scans of a device have in common: which value stands in which column."""
+    """What all scans of a device have in common: which value stands in which column.
+
+    A column is a parameter that is logged; strings and what cannot be read have none.
+    """
 
     def __init__(self, config: DeviceConfig) -> None:
-        register_map = config.register_map
-        parameters = register_map.parameters
+        parameters = config.register_map.logged
+        column_of = {p.parameter_id: i for i, p in enumerate(parameters)}
+        setpoints = [None if p.setpoint is None else column_of.get(p.setpoint) for p in parameters]
         self.device_id = config.device.device_id
         self.size = len(parameters)
         self.parameter_ids = np.array([p.parameter_id for p in parameters], dtype=np.int32)
         """Ascending: rows of a scan are in this order everywhere."""
-        self._has_setpoint = np.array([p.setpoint is not None for p in parameters])
-        self._setpoint = np.array(
-            [0 if p.setpoint is None else register_map.index_of(p.setpoint) for p in parameters]
-        )
+        self._has_setpoint = np.array([column is not None for column in setpoints])
+        self._setpoint = np.array([column or 0 for column in setpoints])
         names = [p.full_name for p in parameters]
         process = config.process
         self.recipe = process.recipe if process else ""
@@ -54,7 +56,7 @@ class ScanLayout:
         return self.parameter_ids if scans == 1 else np.tile(self.parameter_ids, scans)
 
     def set_values(self, values: Floats) -> Floats:
-        """The set value beside each value, NaN where a parameter has none; shape as `values`."""
+        """The set value beside each value, NaN where none can be read; shape as `values`."""
         return np.where(self._has_setpoint, values[..., self._setpoint], np.nan)
 
     def process_number(self, values: Floats, before: int | None) -> int | None:

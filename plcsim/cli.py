@@ -1,20 +1,47 @@
-"""The `plcsim` command."""
+"""The `plcsim` command.
+
+Commands import what they need when they run: the workers of a fleet start before that, and a short
+question does not wait for modules that it has no use for.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from plcsim.command import run_command
-from plcsim.config import DeviceConfig
-from plcsim.device_file import load_device
-from plcsim.runner import run_emulator
+
+if TYPE_CHECKING:
+    from plcsim.config import DeviceConfig
+
+control_option = click.option(
+    "--control",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The control socket.  [default: one of its own in your runtime folder]",
+)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """A group some of whose commands are loaded only when they are asked for."""
+
+    def __init__(self, **attributes: object) -> None:
+        super().__init__(**attributes)  # type: ignore[arg-type]
+        self.later: dict[str, Callable[[], click.Command]] = {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self.later])
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return self.later[name]() if name in self.later else super().get_command(ctx, name)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Emulate a PLC over Modbus TCP, with values that anybody can recompute.
+    """Emulate a PLC, or a fleet of them, over Modbus TCP, with values that anybody can recompute.
 
     Example: plcsim run configs/ald.yaml
     """
@@ -40,23 +67,44 @@ def cli() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="New file for what clients write; `plcbench verify --journal` reads it.",
 )
-def run(device_file: Path, host: str | None, port: int | None, start_scan: int, journal: Path | None) -> int:
+@click.option(
+    "--fault-journal",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to which each fault that lands is appended.",
+)
+@control_option
+def run(
+    device_file: Path,
+    host: str | None,
+    port: int | None,
+    start_scan: int,
+    journal: Path | None,
+    fault_journal: Path | None,
+    control: Path | None,
+) -> int:
     """Serve the machine of DEVICE_FILE until Ctrl-C.
 
     Example: plcsim run configs/ald.yaml --port 5021
     """
+    from plcsim.control import default_socket
+    from plcsim.device_file import load_device
+    from plcsim.runner import run_emulator
+
     config = load_device(device_file)
     where = host or config.modbus.host
-    late = run_emulator(
+    skipped = run_emulator(
         config,
         where,
         config.modbus.port if port is None else port,
         start_scan,
         journal,
         lambda actual: click.echo(_banner(config, where, actual)),
+        fault_journal=fault_journal,
+        control=control or default_socket(config.device.device_id),
+        folder=device_file.parent,
     )
-    if late:
-        click.echo(f"{late} PLC scans were skipped: this machine was too busy to compute them")
+    if skipped:
+        click.echo(f"{skipped} PLC scans were skipped: this machine was too busy to compute them")
     return 0
 
 
@@ -68,6 +116,75 @@ def _banner(config: DeviceConfig, host: str, port: int) -> str:
         f"{config.device.device_id}: {len(parameters)} parameters of {components} components at {where}, "
         f"a new register image every {config.device.plc_scan_ms:g} ms; Ctrl-C stops"
     )
+
+
+@cli.command()
+@click.argument("fleet_file", type=click.Path(path_type=Path))
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    help="Processes that share the devices.  [default: from the fleet file, or one a core]",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON status object a second, and a last one.")
+@click.option(
+    "--journal-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for what clients write, a file for each device, and for the faults that land.",
+)
+@control_option
+def fleet(
+    fleet_file: Path, processes: int | None, as_json: bool, journal_dir: Path | None, control: Path | None
+) -> int:
+    """Serve all the machines of FLEET_FILE until Ctrl-C, over several processes.
+
+    Example: plcsim fleet configs/fleet.yaml --processes 2
+    """
+    from plcsim.fleet.process import cores, start_worker
+
+    early = [start_worker() for _ in range(processes or cores())]
+
+    from plcsim.fleet.run import run_fleet
+
+    run_fleet(fleet_file, early, processes, journal_dir, control, as_json)
+    return 0
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="The whole status as one JSON object.")
+@control_option
+def status(as_json: bool, control: Path | None) -> int:
+    """Say how a running emulator or fleet is.
+
+    Example: plcsim status --json
+    """
+    from plcsim.control import ask, find_running
+    from plcsim.status import Status, described
+
+    found = ask(find_running(control), {"op": "status"})["status"]
+    if as_json:
+        click.echo(json.dumps(found))
+        return 0
+    now = Status.from_json(found)
+    click.echo(f"{now.kind} {now.name} (process {now.pid}), control socket {now.control}")
+    for name, value in described(now):
+        click.echo(f"  {name:<28} {value}")
+    return 0
+
+
+def _fault() -> click.Command:
+    from plcsim.fault_cli import fault
+
+    return fault
+
+
+def _import() -> click.Command:
+    from plcsim.importers.cli import import_command
+
+    return import_command
+
+
+cli.later["fault"] = _fault
+cli.later["import"] = _import
 
 
 def main() -> None:

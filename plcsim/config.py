@@ -9,20 +9,33 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-from plcsim.limits import MAX_ADDRESS
+from plcsim.faults.rules import FaultField
+from plcsim.limits import MAX_ADDRESS, MAX_READ_REGISTERS
+from plcsim.notation import AddressBase, Notation
 from plcsim.parameters import AddressRange, ByteOrder, DataType, Parameter, RegisterMap, Table
 from plcsim.process import ProcessSpec
+from plcsim.server_config import ServerSpec
 from plcsim.signals import SignalField
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:/ -]{0,62}$")]
 TableField = Annotated[Table, Field(strict=False)]
 ByteOrderField = Annotated[ByteOrder, Field(strict=False)]
 DataTypeField = Annotated[DataType, Field(strict=False)]
-Address = Annotated[int, Field(ge=0, le=MAX_ADDRESS)]
+
+
+def _no_bool(value: object) -> object:
+    """True equals 1, so that a Literal takes it."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("literal_error", "", {"expected": "0, 1 or 'reference'"})
+    return value
+
+
+AddressBaseField = Annotated[AddressBase, BeforeValidator(_no_bool)]
 
 
 class _Strict(BaseModel):
@@ -68,8 +81,11 @@ class GapSpec(_Strict):
     pass over them. Anything else without a parameter is a hole: reading it is exception 02."""
 
     table: TableField
-    address: Address
+    address: int
+    """In the notation of `address_base`."""
     count: int = Field(ge=1, le=MAX_ADDRESS + 1)
+    answer: Literal["zeros", "junk"] = "zeros"
+    """What the emulator answers there; junk is random looking, and always the same."""
 
 
 class ParameterSpec(_Strict):
@@ -78,13 +94,21 @@ class ParameterSpec(_Strict):
     id: int = Field(ge=1, le=2**31 - 1)
     component: Name
     name: Name
-    address: Address
+    address: int
+    """In the notation of `address_base`."""
     type: DataTypeField
+    length: int | None = Field(default=None, ge=1, le=2 * MAX_READ_REGISTERS)
+    """Bytes of a string."""
+    bit: int | None = Field(default=None, ge=0, le=15)
+    """Of a bool in a register."""
     byte_order: ByteOrderField | None = None
     scale: float = 1.0
     offset: float = 0.0
+    null_value: int | None = None
+    """The bits that mean "no value": 0x8000 and, where signed, -32768 are the same."""
     unit: str = ""
     writable: bool = False
+    readable: bool = True
     limits: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     setpoint: str | None = None
     """Full name (component.name) of the parameter that holds this one's set value."""
@@ -108,9 +132,12 @@ class GroupSpec(_Strict):
 class DeviceConfig(_Strict):
     """A whole device file."""
 
+    address_base: AddressBaseField = 0
     device: DeviceSpec
     modbus: ModbusSpec = ModbusSpec()
     logging: LoggingSpec = LoggingSpec()
+    server: ServerSpec = ServerSpec()
+    faults: list[FaultField] = Field(default_factory=list)
     process: ProcessSpec | None = None
     readable_gaps: list[GapSpec] = Field(default_factory=list)
     groups: list[GroupSpec] = Field(min_length=1)
@@ -119,12 +146,28 @@ class DeviceConfig(_Strict):
     def register_map(self) -> RegisterMap:
         """All parameters ordered by parameter_id."""
         ids = {p.full_name: p.id for group in self.groups for p in group.parameters}
-        parameters = [_parameter(group, spec, ids) for group in self.groups for spec in group.parameters]
+        parameters = [
+            _parameter(group, spec, ids, self.notation.zero_based(spec.address, group.table))
+            for group in self.groups
+            for spec in group.parameters
+        ]
+        gaps = [
+            AddressRange(g.table, self.notation.zero_based(g.address, g.table), g.count)
+            for g in self.readable_gaps
+        ]
         return RegisterMap(
             tuple(sorted(parameters, key=lambda p: p.parameter_id)),
-            tuple(AddressRange(g.table, g.address, g.count) for g in self.readable_gaps),
+            tuple(gaps),
             frozenset(group.name for group in self.groups if group.consistent),
+            tuple(gap for gap, spec in zip(gaps, self.readable_gaps, strict=True) if spec.answer == "junk"),
         )
+
+    @cached_property
+    def notation(self) -> Notation:
+        """How this file writes addresses; those of `register_map` are zero-based."""
+        written = [spec.address for group in self.groups for spec in group.parameters]
+        written += [gap.address for gap in self.readable_gaps]
+        return Notation(self.address_base, six_digits=max(written) > 99_999)
 
     def to_json(self) -> dict[str, Any]:
         """What `parse_config` takes back; what the database keeps of the device."""
@@ -133,24 +176,30 @@ class DeviceConfig(_Strict):
     @cached_property
     def sha256(self) -> str:
         """Identifies what the values mean: hash over everything but addresses of hosts and timing."""
-        meaning = {k: v for k, v in self.to_json().items() if k not in ("modbus", "logging")}
+        meaning = {
+            k: v for k, v in self.to_json().items() if k not in ("modbus", "logging", "server", "faults")
+        }
         canonical = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _parameter(group: GroupSpec, spec: ParameterSpec, ids: dict[str, int]) -> Parameter:
+def _parameter(group: GroupSpec, spec: ParameterSpec, ids: dict[str, int], address: int) -> Parameter:
     return Parameter(
         parameter_id=spec.id,
         component=spec.component,
         name=spec.name,
         table=group.table,
-        address=spec.address,
+        address=address,
         data_type=spec.type,
         byte_order=spec.byte_order or group.byte_order,
         scale=spec.scale,
         offset=spec.offset,
+        null_value=spec.null_value,
+        length=spec.length,
+        bit=spec.bit,
         unit=spec.unit,
         writable=spec.writable,
+        readable=spec.readable,
         limits=(spec.limits[0], spec.limits[1]) if spec.limits else None,
         setpoint=ids[spec.setpoint] if spec.setpoint is not None else None,
         group=group.name,

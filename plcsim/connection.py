@@ -23,8 +23,8 @@ from plcsim.limits import (
     ExceptionCode,
 )
 from plcsim.outbox import Outbox, reset
+from plcsim.pdu import Request, exception_reply
 from plcsim.reply import Reply
-from plcsim.requests import Request, exception_reply
 from plcsim.rights import RightOf, permits
 from plcsim.server_config import Right, ServerSpec, UnitPolicy
 from plcsim.unit import Unit
@@ -188,7 +188,7 @@ class Connection(asyncio.BufferedProtocol):
     def _stop_reading(self) -> None:
         self.frame_since = 0.0  # it is not the client that keeps us waiting
         self._transport.pause_reading()
-        if self._served_this_turn >= _REQUESTS_A_TURN:
+        if len(self._outbox) < self._most_outstanding:  # else the outbox tells when it has room
             self._schedule_turn()
 
     def _reply(self, request: Request) -> bytes | Reply | None:
@@ -207,6 +207,7 @@ class Connection(asyncio.BufferedProtocol):
             if not len(self._outbox):
                 return _HEADER.pack(request.transaction_id, 0, len(pdu) + 1, request.unit_id) + pdu
             reply = Reply(request.transaction_id, request.unit_id, pdu)
+        reply.sender = unit
         return reply.frame() if reply.is_plain and not len(self._outbox) else reply
 
     def _schedule_turn(self) -> None:
@@ -231,6 +232,8 @@ def _refusal(request: Request, code: ExceptionCode) -> Reply:
     return Reply(request.transaction_id, request.unit_id, exception_reply(request.function_code, code))
 
 
-def _host_port(peername: Sequence[object]) -> str:
+def _host_port(peername: Sequence[object] | None) -> str:
+    if peername is None:
+        return "a client that has left already"
     host, port = peername[:2]
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"

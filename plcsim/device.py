@@ -3,60 +3,86 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 
-from plcsim.codec import Bytes, Codec, Values
+from plcsim.codec import Values
 from plcsim.config import DeviceConfig
-from plcsim.parameters import Parameter, Table
-from plcsim.truth import Truth, Write
+from plcsim.history import History
+from plcsim.layout import Layout
+from plcsim.look_ahead import AHEAD, LookAhead
+from plcsim.memory import LOCAL, Origin, TableImage
+from plcsim.parameters import Table
+from plcsim.signals import noise_key
+from plcsim.truth import Truth
+from plcsim.writes import Change, Event, Restart, Write, WriteRecord
 
 log = logging.getLogger(__name__)
 
-_AHEAD = 64
-"""PLC scans whose values are computed in one go: the signals are vectorised over scans."""
-
-
-@dataclass(slots=True)
-class TableImage:
-    """What a table shows now: two bytes a register as on the wire, or one byte of 0 or 1 a coil."""
-
-    data: bytes
-    bytes_per_address: int
+_FEW = 4
+"""So many parameters are decoded one by one; more of them with all of the table."""
 
 
 class Device:
     """Holds the register image of one PLC; not thread-safe, lives in one event loop.
 
     `scan(n)` makes the image of PLC scan n. Every read between two calls sees one and the same scan,
-    but for what clients write: that shows at once, as in a PLC's memory, and is told to `on_write`.
-    Parameters without a signal are such memory only: 0, or what was written last.
+    but for what clients write: that shows at once, as in a PLC's memory, and is told to `on_write`, as
+    restarts are. Parameters without a signal are such memory only: 0, or what was written last. Devices of one map,
+    process and plc_scan_ms may share a `layout`.
     """
 
-    def __init__(self, config: DeviceConfig, on_write: Callable[[Write], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: DeviceConfig,
+        on_write: Callable[[Event], None] | None = None,
+        layout: Layout | None = None,
+    ) -> None:
         self.config = config
-        self.plc_scan = -1
+        self.plc_scan = 0
+        self.epoch = 0
+        """How often the device was restarted."""
         self._on_write = on_write
-        self._held: dict[int, Write] = {}
-        self._truth = Truth(config)
-        self._ahead: tuple[int, Values] = (0, np.empty((0, 0)))
-        self._tables = {table: _TableMap(config, table) for table in Table}
+        self._layout = layout or Layout(config)
+        self._tables = self._layout.tables
+        spec = config.device
+        turn = 1 + noise_key(spec.seed, spec.device_id, 0) % AHEAD
+        self._ahead = LookAhead(Truth(config, self._layout), self._layout, turn)
+        self._history = History(self._layout.plan)
         self.images = {
-            table: TableImage(bytes(self._tables[table].size), 1 if table.is_bits else 2) for table in Table
+            table: TableImage(mapped.initial, 1 if table.is_bits else 2)
+            for table, mapped in self._tables.items()
         }
         self.scan(0)
 
     def scan(self, plc_scan: int) -> None:
-        """Replace the whole image by that of a PLC scan."""
-        values = self._values_at(plc_scan)
-        for table, mapped in self._tables.items():
-            if mapped.columns:
-                data = np.frombuffer(self.images[table].data, dtype=np.uint8).copy()
-                mapped.signals.encode(values[mapped.columns], data)
-                self.images[table].data = data.tobytes()
+        """Replace the whole image by that of a PLC scan.
+
+        What clients wrote holds from the PLC scan of the write on. If the number jumps back, it stays.
+        """
+        if plc_scan < self.plc_scan:
+            self._history.go_back()
+            self._ahead.outdate()
+        self._ahead.show(plc_scan, self._history, self.images)
         self.plc_scan = plc_scan
+
+    def restart(self) -> None:
+        """Forget what was written and show PLC scan 0 of a new epoch, as after a loss of power."""
+        self.epoch += 1
+        log.info("%s restarts: epoch %d", self.config.device.device_id, self.epoch)
+        if self._on_write:
+            self._on_write(Restart(self.config.device.device_id, self.epoch, self.plc_scan))
+        self._history = History(self._layout.plan)
+        self._ahead.forget()
+        for table, mapped in self._tables.items():
+            self.images[table].data = mapped.initial
+        self.plc_scan = 0
+        self.scan(0)
+
+    def snapshot(self) -> dict[Table, TableImage]:
+        """The whole image as it is now; it stays so."""
+        return {t: TableImage(image.data, image.bytes_per_address) for t, image in self.images.items()}
 
     def is_readable(self, table: Table, address: int, count: int) -> bool:
         """Whether every address holds a parameter or is a gap that this device answers."""
@@ -66,63 +92,72 @@ class Device:
         """Whether every address belongs to a writable parameter."""
         return self._tables[table].writable.all_in(address, count)
 
-    def write(self, table: Table, address: int, data: bytes) -> None:
+    def accepts(self, table: Table, address: int, data: bytes) -> bool:
+        """Whether every parameter that the data touches would stay within its limits.
+
+        NaN is within no limits. The addresses must be writable.
+        """
+        touched = self._touched(table, address, data)
+        parameters = self._tables[table].parameters[touched.start : touched.stop]
+        if all(parameter.limits is None for parameter in parameters):
+            return True
+        values = self._decoded(table, touched, self._with(table, address, data))
+        return all(
+            parameter.limits is None or parameter.limits[0] <= value <= parameter.limits[1]
+            for parameter, value in zip(parameters, values.tolist(), strict=True)
+        )
+
+    def write(self, table: Table, address: int, data: bytes, origin: Origin = LOCAL) -> None:
         """Put data (as in TableImage) at an address; the addresses must be writable."""
         image = self.images[table]
-        start = address * image.bytes_per_address
-        changed = bytearray(image.data)
-        changed[start : start + len(data)] = data
-        image.data = bytes(changed)
-        end = address + len(data) // image.bytes_per_address
-        mapped = self._tables[table]
-        values = mapped.codec.decode(np.frombuffer(image.data, dtype=np.uint8))
-        for parameter, value in zip(mapped.parameters, values, strict=True):
-            if parameter.address < end and address < parameter.end:
-                self._record(Write(self.plc_scan, parameter.parameter_id, float(value)))
-
-    def _record(self, write: Write) -> None:
-        self._held[write.parameter_id] = write
-        self._ahead = (0, np.empty((0, 0)))
-        log.info("parameter %d written: %r", write.parameter_id, write.value)
+        touched = self._touched(table, address, data)
+        before = image.data
+        image.data = self._with(table, address, data)
+        parameters = self._tables[table].parameters[touched.start : touched.stop]
+        old = self._decoded(table, touched, before).tolist()
+        new = self._decoded(table, touched, image.data).tolist()
+        changes = tuple(
+            Change(Write(self.plc_scan, parameter.parameter_id, value, self.epoch), earlier)
+            for parameter, value, earlier in zip(parameters, new, old, strict=True)
+        )
+        for change in changes:
+            self._history.add(change.write)
+        width = image.bytes_per_address
+        if parameters:
+            start, end = width * parameters[0].address, width * parameters[-1].end
+            self._ahead.written(table, start, end, [p.parameter_id for p in parameters])
+        log.info("%s %d written by %s: %s", table.value, address, origin.peer, changes)
         if self._on_write:
-            self._on_write(write)
+            start = width * address
+            self._on_write(
+                WriteRecord(
+                    self.config.device.device_id,
+                    origin,
+                    table,
+                    address,
+                    _numbers(before[start : start + len(data)], width),
+                    _numbers(data, width),
+                    changes,
+                )
+            )
 
-    def _values_at(self, plc_scan: int) -> Values:
-        first, values = self._ahead
-        if not first <= plc_scan < first + len(values):
-            first = plc_scan
-            scans = np.arange(first, first + _AHEAD, dtype=np.int64)
-            values = self._truth.values_at(scans, list(self._held.values()))
-            self._ahead = (first, values)
-        return np.asarray(values[plc_scan - first])
+    def _touched(self, table: Table, address: int, data: bytes) -> range:
+        count = len(data) // self.images[table].bytes_per_address
+        return self._layout.parts.touching(table, address, address + count)
+
+    def _with(self, table: Table, address: int, data: bytes) -> bytes:
+        image = self.images[table]
+        start = address * image.bytes_per_address
+        return image.data[:start] + data + image.data[start + len(data) :]
+
+    def _decoded(self, table: Table, touched: range, image: bytes) -> Values:
+        data = np.frombuffer(image, dtype=np.uint8)
+        if len(touched) > _FEW:
+            return self._tables[table].codec.decode(data)[touched.start : touched.stop]
+        parts = self._layout.parts
+        values = [parts.of([c])[0].codec.decode(data) for c in parts.columns(table, touched)]
+        return np.concatenate(values) if values else np.empty(0)
 
 
-class _TableMap:
-    """What one table of a device holds, computed once."""
-
-    def __init__(self, config: DeviceConfig, table: Table) -> None:
-        register_map = config.register_map
-        self.parameters: Sequence[Parameter] = register_map.in_table(table)
-        self.codec = Codec(self.parameters, table, 0)
-        with_signal = [p for p in self.parameters if p.signal]
-        self.signals = Codec(with_signal, table, 0)
-        index = {p.parameter_id: i for i, p in enumerate(register_map.parameters)}
-        self.columns = [index[p.parameter_id] for p in with_signal]
-        runs = register_map.readable(table)
-        self.readable = _Addresses([(run.address, run.end) for run in runs])
-        self.writable = _Addresses([(p.address, p.end) for p in self.parameters if p.writable])
-        self.size = max((run.end for run in runs), default=0) * (1 if table.is_bits else 2)
-
-
-class _Addresses:
-    """A set of addresses that answers in constant time whether a whole range belongs to it."""
-
-    def __init__(self, ranges: Sequence[tuple[int, int]]) -> None:
-        member: Bytes = np.zeros(max((end for _, end in ranges), default=0), dtype=np.uint8)
-        for start, end in ranges:
-            member[start:end] = 1
-        self._below: list[int] = [0, *np.cumsum(member, dtype=np.int64).tolist()]
-
-    def all_in(self, address: int, count: int) -> bool:
-        below, end = self._below, address + count
-        return end < len(below) and below[end] - below[address] == count
+def _numbers(data: bytes, width: int) -> tuple[int, ...]:
+    return tuple(np.frombuffer(data, dtype=">u2" if width == 2 else np.uint8).tolist())

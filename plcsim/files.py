@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from plcsim.limits import MAX_PDU_BYTES, ExceptionCode
 from plcsim.memory import Memory
-from plcsim.requests import Handler, Request, RequestRefused, wrong_unless
+from plcsim.pdu import Request
+from plcsim.requests import Handler, RequestRefused, wrong_unless
 
 _REFERENCE_TYPE = 6
 _SUB_REQUEST = struct.Struct(">BHHH")
@@ -34,27 +35,27 @@ class Files:
         body = _body(request.pdu, _READ_BYTES)
         wrong_unless(len(body) % _SUB_REQUEST.size == 0)
         asked = list(_SUB_REQUEST.iter_unpack(body))
-        for reference, _file, record, length in asked:
-            wrong_unless(reference == _REFERENCE_TYPE and record <= _MAX_RECORD_NUMBER and length > 0)
+        wrong_unless(all(length > 0 for *_, length in asked))
         wrong_unless(2 + sum(2 + 2 * length for *_, length in asked) <= MAX_PDU_BYTES)
         replies = b""
-        for _reference, file, record, length in asked:
-            data = self._span(file, record, length)
+        for reference, file, record, length in asked:
+            data = self._span(reference, file, record, length)
             replies += bytes((1 + len(data), _REFERENCE_TYPE)) + data
         return bytes((request.pdu[0], len(replies))) + replies
 
     def write(self, _: Memory, request: Request) -> bytes:
         """Function 21: all records, or none if one of them is not there."""
         writes = list(_records(_body(request.pdu, _WRITE_BYTES)))
-        for file, record, data in writes:
-            self._span(file, record, len(data) // 2)
-        for file, record, data in writes:
+        for reference, file, record, data in writes:
+            self._span(reference, file, record, len(data) // 2)
+        for _reference, file, record, data in writes:
             self._files[file][2 * record : 2 * record + len(data)] = data
         return request.pdu
 
-    def _span(self, file: int, record: int, length: int) -> bytes:
+    def _span(self, reference: int, file: int, record: int, length: int) -> bytes:
         content = self._files.get(file, b"")
-        if 2 * (record + length) > len(content):
+        is_there = reference == _REFERENCE_TYPE and record <= _MAX_RECORD_NUMBER
+        if not is_there or 2 * (record + length) > len(content):
             raise RequestRefused(ExceptionCode.ILLEGAL_DATA_ADDRESS)
         return bytes(content[2 * record : 2 * (record + length)])
 
@@ -80,14 +81,13 @@ def _body(pdu: bytes, least_and_most: tuple[int, int]) -> bytes:
     return pdu[2:]
 
 
-def _records(body: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """File number, record number and data of each sub-request of a write."""
+def _records(body: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Reference type, file number, record number and data of each sub-request of a write."""
     position = 0
     while position < len(body):
         wrong_unless(len(body) - position >= _SUB_REQUEST.size)
         reference, file, record, length = _SUB_REQUEST.unpack_from(body, position)
         start = position + _SUB_REQUEST.size
         position = start + 2 * length
-        wrong_unless(reference == _REFERENCE_TYPE and record <= _MAX_RECORD_NUMBER and length > 0)
-        wrong_unless(position <= len(body))
-        yield file, record, body[start:position]
+        wrong_unless(length > 0 and position <= len(body))
+        yield reference, file, record, body[start:position]

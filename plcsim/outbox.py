@@ -12,10 +12,15 @@ from plcsim.reply import Ending, Reply
 
 _NO_LINGER = struct.pack("ii", 1, 0)
 """SO_LINGER on, 0 s: closing sends RST."""
+_LOOK_S = 1.0
+"""How often a connection that is half-open is looked at."""
+_CLIENT_HAS_LEFT = (7, 8)
+"""TCP_CLOSE and TCP_CLOSE_WAIT, from Linux' include/net/tcp_states.h."""
 
 
 class Outbox:
-    """Sends the replies of one connection in the order of their requests, however long one takes.
+    """Sends the replies of one connection, those of one device in the order of their requests, however
+    long one takes.
 
     With `reorder` each goes as soon as it is ready. `on_room` is called whenever one has gone.
     """
@@ -28,6 +33,8 @@ class Outbox:
         self._not_ready: dict[int, asyncio.TimerHandle] = {}
         """Timers of the replies that are delayed, by the identity of the reply."""
         self._dripping: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._will_end = False
         self.half_open = False
         """The connection is dead, and stays open."""
 
@@ -38,6 +45,7 @@ class Outbox:
     def put(self, reply: Reply) -> None:
         """Send the reply when it is due and its turn has come."""
         self._waiting.append(reply)
+        self._will_end = self._will_end or reply.ending is not Ending.STAYS
         if reply.delay_s:
             timer = asyncio.get_running_loop().call_later(reply.delay_s, self._ready, reply)
             self._not_ready[id(reply)] = timer
@@ -46,10 +54,9 @@ class Outbox:
 
     def clear(self) -> None:
         """Forget what has not gone: the connection has ended."""
-        for timer in self._not_ready.values():
-            timer.cancel()
-        if self._dripping:
-            self._dripping.cancel()
+        for timer in (*self._not_ready.values(), self._dripping, self._looking):
+            if timer:
+                timer.cancel()
         self._not_ready.clear()
         self._waiting.clear()
 
@@ -58,22 +65,26 @@ class Outbox:
         self._send()
 
     def _next(self) -> Reply | None:
+        late: set[object] = set()
         for reply in self._waiting:
-            if id(reply) not in self._not_ready:
+            if id(reply) in self._not_ready:
+                late.add(reply.sender)
+            elif self._reorder or reply.sender not in late:
                 return reply
-            if not self._reorder:
-                break
         return None
 
     def _send(self) -> None:
-        while not self._dripping and not self.is_over and (reply := self._next()):
+        while not self._dripping and not self._is_dead() and (reply := self._next()):
             if reply.byte_interval_s:
                 self._drip(reply, reply.frame(), 0)
             else:
-                self._transport.write(reply.frame())
+                if data := reply.frame():
+                    self._transport.write(data)
                 self._gone(reply)
 
     def _drip(self, reply: Reply, data: bytes, position: int) -> None:
+        if self._is_dead():
+            return
         self._transport.write(data[position : position + 1])
         if position + 1 < len(data):
             self._dripping = asyncio.get_running_loop().call_later(
@@ -94,13 +105,26 @@ class Outbox:
         elif reply.ending is Ending.HALF_OPEN:
             self.half_open = True
             self._transport.pause_reading()
+            self._look()
         else:
             self._on_room()
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing will ever be sent again."""
+        """Whether no request that comes now will ever be answered."""
+        return self._will_end or self._is_dead()
+
+    def _is_dead(self) -> bool:
         return self.half_open or self._transport.is_closing()
+
+    def _look(self) -> None:
+        """End a half-open connection once the client has: nobody reads, so nobody else would notice, and
+        each would cost an open file for ever."""
+        sock = self._transport.get_extra_info("socket")
+        if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _CLIENT_HAS_LEFT:
+            self._transport.abort()
+        else:
+            self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
 
 
 def reset(transport: asyncio.Transport) -> None:

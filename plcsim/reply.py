@@ -35,6 +35,8 @@ class Reply:
     most_bytes: int | None = None
     """So many bytes of the frame go, and no more."""
     ending: Ending = Ending.STAYS
+    sender: object = None
+    """Which device it is of: its replies stay in order, and do not wait for those of others."""
 
     def frame(self) -> bytes:
         """The bytes that go over the wire."""
@@ -45,4 +47,9 @@ class Reply:
     @property
     def is_plain(self) -> bool:
         """Whether it goes at once and whole, and the connection stays."""
-        return not self.delay_s and not self.byte_interval_s and self.ending is Ending.STAYS
+        return (
+            not self.delay_s
+            and not self.byte_interval_s
+            and self.most_bytes is None
+            and self.ending is Ending.STAYS
+        )

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from plcsim.limits import (
     COIL_OFF,
     COIL_ON,
-    EXCEPTION_BIT,
     MAX_READ_BITS,
     MAX_READ_REGISTERS,
     MAX_READ_WRITE_REGISTERS,
@@ -24,26 +22,9 @@ from plcsim.limits import (
     ExceptionCode,
     FunctionCode,
 )
-from plcsim.memory import Memory, Origin
+from plcsim.memory import Memory
 from plcsim.parameters import Table
-
-
-class Request(NamedTuple):
-    """One request as it came."""
-
-    transaction_id: int
-    unit_id: int
-    pdu: bytes
-    peer: str
-    """host:port of the client."""
-
-    @property
-    def function_code(self) -> int:
-        return self.pdu[0]
-
-    @property
-    def origin(self) -> Origin:
-        return Origin(self.peer, self.unit_id, self.pdu[0])
+from plcsim.pdu import Request, exception_reply
 
 
 class RequestRefused(Exception):
@@ -72,11 +53,6 @@ def respond(memory: Memory, request: Request, handlers: Mapping[int, Handler]) -
         return handler(memory, request)
     except RequestRefused as refused:
         return exception_reply(function, refused.code)
-
-
-def exception_reply(function: int, code: int) -> bytes:
-    """The PDU that refuses a request."""
-    return bytes((function | EXCEPTION_BIT, code))
 
 
 def wrong_unless(holds: bool) -> None:

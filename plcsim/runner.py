@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from plcsim.config import DeviceConfig
-from plcsim.device import Device
-from plcsim.errors import PlcsimError
+from plcsim.control import ControlServer
+from plcsim.control_request import checked, matching, parse_request
 from plcsim.event_loop import new_event_loop
-from plcsim.server import ModbusServer
-from plcsim.truth import Write
-from plcsim.write_journal import append_write, open_journal
+from plcsim.journals import Journals
+from plcsim.plant import Endpoint, Plant, raise_file_limit
+from plcsim.status import Meter, ProcessStatus, Status
+
+_STATUS_S = 1.0
 
 
 def run_emulator(
@@ -24,43 +27,84 @@ def run_emulator(
     start_scan: int = 0,
     journal: Path | None = None,
     on_listening: Callable[[int], None] = lambda port: None,
+    *,
+    fault_journal: Path | None = None,
+    control: Path | None = None,
+    folder: Path = Path(),
 ) -> int:
     """Serve the device until SIGINT or SIGTERM; the return value counts skipped PLC scans.
 
     `on_listening` is called with the port once clients can connect. What clients write is appended to
-    `journal`, so that the truth stays recomputable; if that fails, raises PlcsimError.
+    `journal`, so that the truth stays recomputable, and which faults landed to `fault_journal`; if that
+    fails, raises PlcsimError. `control` is where to put a control socket, `folder` what paths in the
+    device file are relative to.
     """
+    raise_file_limit()
+    endpoint = Endpoint(host, port, (config,), folder)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(_serve(config, host, port, start_scan, journal, on_listening))
+        return runner.run(_serve(endpoint, start_scan, journal, fault_journal, control, on_listening))
 
 
 async def _serve(
-    config: DeviceConfig,
-    host: str,
-    port: int,
+    endpoint: Endpoint,
     start_scan: int,
     journal: Path | None,
+    fault_journal: Path | None,
+    control: Path | None,
     on_listening: Callable[[int], None],
 ) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    failures: list[OSError] = []
-    with ExitStack() as stack:
-        file = stack.enter_context(open_journal(journal)) if journal else None
+    async with AsyncExitStack() as stack:
+        journals = stack.enter_context(Journals())
+        recorders = journals.recorders(journal, fault_journal)
+        plant = Plant([endpoint], start_scan, lambda config: recorders)
+        await stack.enter_async_context(plant)
+        desk = _Desk(plant, control)
+        if control:
+            await stack.enter_async_context(ControlServer(control, desk.handle))
+        on_listening(plant.ports[0])
+        await first_of(stop.wait(), plant.failed(), journals.failed(), desk.look_each_second())
+    return plant.status().skipped_plc_scans
 
-        def record(write: Write) -> None:
-            try:
-                if file:
-                    append_write(file, write)
-            except OSError as exc:
-                failures.append(exc)
-                stop.set()
 
-        async with ModbusServer(Device(config, record), host, port, start_scan) as server:
-            on_listening(server.port)
-            await server.serve_until(stop)
-    if failures:
-        raise PlcsimError(f"{journal}: cannot be written: {failures[0].strerror}; stopped")
-    return server.late_scans
+class _Desk:
+    """Answers what is asked of the emulator over its control socket."""
+
+    def __init__(self, plant: Plant, control: Path | None) -> None:
+        self._plant = plant
+        self._meter = Meter("emulator", next(iter(plant.units)), control)
+        self._status = self._look()
+
+    async def look_each_second(self) -> None:
+        while True:
+            await asyncio.sleep(_STATUS_S)
+            self._status = self._look()
+
+    async def handle(self, message: dict[str, Any]) -> dict[str, Any]:
+        request = parse_request(message)
+        match request.op:
+            case "status":
+                return {"status": self._status.to_json()}
+            case "devices":
+                return {"devices": self._plant.devices()}
+        names = matching(request.device, list(self._plant.units))
+        return checked(request, self._plant.fault(names, request))
+
+    def _look(self) -> Status:
+        return self._meter.look([ProcessStatus(1, 0, True, 0, self._plant.status())])
+
+
+async def first_of(*work: Coroutine[Any, Any, Any]) -> None:
+    """Wait until the first of these is done, end the others, and raise what it raised."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

@@ -50,6 +50,9 @@ class ModbusServer:
         """Connections that were silent too long, or left a request unfinished too long."""
         answers_all = self.settings.unit_policy is UnitPolicy.ANY and len(self.units) == 1
         self._any = next(iter(self.units.values())) if answers_all else None
+        self._is_gateway = len(self.units) > 1
+        self._away: set[Unit] = set()
+        """Devices behind a gateway that are restarting."""
         self._connections: set[Connection] = set()
         self._listeners = [
             Listener(each, port, lambda: Connection(self, everything))
@@ -112,6 +115,8 @@ class ModbusServer:
         for timer in (self._edge, self._sweep):
             if timer:
                 timer.cancel()
+        for unit in self.units.values():
+            unit.faults.unwatch(self._follow_faults)
         for task in self._tasks:
             task.cancel()
         for unit in self.units.values():
@@ -136,7 +141,8 @@ class ModbusServer:
 
     def unit(self, unit_id: int) -> Unit | None:
         """The device that answers to a unit id."""
-        return self.units.get(unit_id, self._any)
+        unit = self.units.get(unit_id, self._any)
+        return None if self._away and unit in self._away else unit
 
     def opened(self, connection: Connection) -> None:
         """Take note of a connection, or end it, or another, if there are too many."""
@@ -144,7 +150,8 @@ class ModbusServer:
         for unit in self.units.values():
             for fault in unit.faults.open_now(MaxConnections):
                 if len(self._connections) > fault.rule.connections:
-                    unit.faults.has_landed(fault, unit.device.plc_scan)
+                    unit.faults.has_landed(fault, unit.device.plc_scan, peer=connection.peer)
+                    self._connections.discard(connection)
                     connection.reset()
                     return
         most = self.settings.max_connections
@@ -171,9 +178,15 @@ class ModbusServer:
                     unit.jump_clock(fault.rule.seconds)
                 else:
                     unit.restart()
-                    for connection in list(self._connections):
+                    for connection in [] if self._is_gateway else list(self._connections):
                         connection.reset()
                 unit.faults.has_landed(fault, unit.device.plc_scan)
+        if self._is_gateway:
+            self._away = {
+                unit
+                for unit in self.units.values()
+                if any(fault.rule.for_s for fault in unit.faults.open_now(Restart))
+            }
         self._in_background(self._open_or_refuse())
         edges = [edge for unit in self.units.values() if (edge := unit.faults.until_next_edge()) is not None]
         if self._edge:
@@ -185,7 +198,7 @@ class ModbusServer:
             refusing = False
             for unit in self.units.values():
                 for fault in unit.faults.open_now(Refuse, Restart):
-                    if isinstance(fault.rule, Refuse) or fault.rule.for_s is not None:
+                    if isinstance(fault.rule, Refuse) or (fault.rule.for_s and not self._is_gateway):
                         refusing = True
                         if not fault.landed:
                             unit.faults.has_landed(fault, unit.device.plc_scan)

@@ -5,8 +5,18 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+
+def _number(key: object) -> object:
+    """Keys of YAML and JSON are text: "128" and "0x80" are the same."""
+    try:
+        return int(key, 0) if isinstance(key, str) else key
+    except ValueError:
+        return key
+
+
+NumberKey = BeforeValidator(_number)
 Register = Annotated[int, Field(ge=0, le=0xFFFF)]
 Text = Annotated[str, Field(max_length=240, pattern=r"^[\x20-\x7e]*$")]
 ShortText = Annotated[str, Field(max_length=120, pattern=r"^[\x20-\x7e]*$")]
@@ -65,7 +75,7 @@ class IdentificationSpec(_Strict):
     product_name: Text | None = None
     model_name: Text | None = None
     user_application_name: Text | None = None
-    private: dict[Annotated[int, Field(ge=0x80, le=0xFF)], Text] = Field(default_factory=dict)
+    private: dict[Annotated[int, Field(ge=0x80, le=0xFF), NumberKey], Text] = Field(default_factory=dict)
     """Extended objects by their id, 0x80 to 0xFF."""
 
 
@@ -86,10 +96,13 @@ class FunctionsSpec(_Strict):
     diagnostics: bool = False
     """Function 8: echo, counters and their clearing; function 11: the event counter."""
     files: dict[
-        Annotated[int, Field(ge=1, le=0xFFFF)], Annotated[list[Register], Field(max_length=10_000)]
+        Annotated[int, Field(ge=1, le=0xFFFF), NumberKey],
+        Annotated[list[Register], Field(max_length=10_000)],
     ] = Field(default_factory=dict)
     """Functions 20 and 21: registers of each file by its number."""
-    fifo: dict[Register, Annotated[list[Register], Field(max_length=100)]] = Field(default_factory=dict)
+    fifo: dict[Annotated[Register, NumberKey], Annotated[list[Register], Field(max_length=100)]] = Field(
+        default_factory=dict
+    )
     """Function 24: content of each queue by its pointer address; more than 31 is answered with 03."""
 
 

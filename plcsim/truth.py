@@ -7,95 +7,131 @@ a list of `Write`s, so that the truth stays recomputable.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from plcsim.codec import Codec, Values
+from plcsim.codec import Values
 from plcsim.config import DeviceConfig
-from plcsim.parameters import Parameter, Table
-from plcsim.process import Process, Scans
-from plcsim.signals import Moment, noise_key
+from plcsim.history import History
+from plcsim.layout import Layout
+from plcsim.process import Scans
+from plcsim.signals import Lag, Moment, Signal, noise_key
+from plcsim.truth_plan import TruthPlan
+from plcsim.writes import Write
 
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """A client changed a parameter: from the next PLC scan on everything follows the new value."""
-
-    plc_scan: int
-    """PLC scan during which the request was served; its image shows the old and then the new value."""
-    parameter_id: int
-    value: float
+__all__ = ["Truth", "Write"]
 
 
 class Truth:
     """Computes true values; holds what depends only on the configuration."""
 
-    def __init__(self, config: DeviceConfig) -> None:
-        self._register_map = config.register_map
-        self._parameters = self._register_map.parameters
-        self._process = Process(config.process, config.device.plc_scan_s)
-        self._plc_scan_ms = config.device.plc_scan_ms
+    def __init__(self, config: DeviceConfig, layout: Layout | None = None) -> None:
+        """A layout may be shared by all devices of one map, process and plc_scan_ms; else ValueError."""
+        self._layout = layout or Layout(config)
+        self._plan = self._layout.plan
+        if not self._plan.is_of(config):
+            raise ValueError(f"the layout is not that of {config.device.device_id}")
+        self._parameters = self._plan.parameters
         self._keys = [
             noise_key(config.device.seed, config.device.device_id, p.parameter_id) for p in self._parameters
         ]
-        self._columns = {p.parameter_id: i for i, p in enumerate(self._parameters)}
-        self._order = _set_values_first(self._parameters)
-        self._codecs = [_TableCodec(self._parameters, table) for table in Table]
-        self.cycle_scans = self._process.cycle_scans
+        self.cycle_scans = self._plan.process.cycle_scans
 
     def values_at(self, plc_scans: Scans, writes: Sequence[Write] = ()) -> Values:
         """Values at PLC scans of shape (s,), as decoded from the registers: shape (s, parameters).
 
-        `writes` are in the order in which they were made. Parameters without a signal are NaN: only a
-        real PLC knows them.
+        `writes` are those of one epoch, in the order in which they were made. Parameters without a signal
+        are NaN: only a real PLC knows them. Strings are NaN too. Raises ValueError if the writes are of
+        more than one epoch.
         """
+        if len({write.epoch for write in writes}) > 1:
+            raise ValueError("the writes are of more than one epoch, in which PLC scans start again")
+        history = History(self._plan, writes)
+        columns = self._plan.with_signal
         values = np.full((len(plc_scans), len(self._parameters)), np.nan)
-        state = self._process.state_at(plc_scans)
-        none = np.full(len(plc_scans), np.nan)
-        for column in self._order:
-            parameter = self._parameters[column]
-            if parameter.signal is None:
-                continue
-            of = parameter.setpoint
-            moment = Moment(
-                plc_scans,
-                self._plc_scan_ms,
-                state,
-                self._process.step_names,
-                self._keys[column],
-                none if of is None else values[:, self._columns[of]],
-            )
-            values[:, column] = parameter.signal.at(moment)
-            for write in writes:
-                if write.parameter_id == parameter.parameter_id:
-                    values[plc_scans > write.plc_scan, column] = write.value
-        for codec in self._codecs:
-            codec.round_trip(values)
+        values[:, columns] = self.signals_at(plc_scans, columns, history)
+        held_nan = [
+            (column, np.isnan(values[:, column]))
+            for column in map(self._plan.columns.get, history.held)
+            if column in columns
+        ]
+        for table in self._layout.tables.values():
+            if table.columns:
+                data = np.zeros((len(values), table.size), dtype=np.uint8)
+                table.signals.encode(values[:, table.columns], data)
+                values[:, table.columns] = table.signals.decode(data)
+        for column, missing in held_nan:
+            values[missing, column] = np.nan  # a client wrote bits that are no number: they stay
         return values
 
     def value_at(self, parameter_id: int, plc_scan: int, writes: Sequence[Write] = ()) -> float:
         """One value; see `values_at`."""
         row = self.values_at(np.array([plc_scan], dtype=np.int64), writes)[0]
-        return float(row[self._columns[parameter_id]])
+        return float(row[self._plan.columns[parameter_id]])
+
+    def written_value(self, write: Write) -> float:
+        """What a client reads of the written parameter in the rest of the write's PLC scan."""
+        parameter = self._parameters[self._plan.columns[write.parameter_id]]
+        table = self._layout.tables[parameter.table]
+        codec = table.codec
+        place = list(table.parameters).index(parameter)
+        values, data = np.zeros(len(table.parameters)), np.zeros(table.size, dtype=np.uint8)
+        values[place] = write.value
+        codec.encode(values, data)
+        return float("nan") if np.isnan(write.value) else float(codec.decode(data)[place])
+
+    def signals_at(self, plc_scans: Scans, columns: Sequence[int], history: History) -> Values:
+        """Values of some parameters, each with a signal, before they are rounded to what registers hold."""
+        values = np.empty((len(plc_scans), len(columns)))
+        evaluation = _Evaluation(self._plan, self._keys, plc_scans, history)
+        for i, column in enumerate(columns):
+            values[:, i] = evaluation.shown(column, plc_scans)
+        return values
 
 
-class _TableCodec:
-    """Passes values through the registers of one table: what rounding leaves of them."""
+class _Evaluation:
+    """Computes parameters at the same PLC scans; remembers what several of them need."""
 
-    def __init__(self, parameters: Sequence[Parameter], table: Table) -> None:
-        mine = [(i, p) for i, p in enumerate(parameters) if p.table is table and p.signal]
-        self._columns = [i for i, _ in mine]
-        self._codec = Codec([p for _, p in mine], table, 0)
-        self._size = max((p.end for _, p in mine), default=0) * (1 if table.is_bits else 2)
+    def __init__(self, plan: TruthPlan, keys: Sequence[int], plc_scans: Scans, history: History) -> None:
+        self._plan = plan
+        self._keys = keys
+        self._plc_scans = plc_scans
+        self._history = history
+        self._none: Values = np.full(plc_scans.shape, np.nan)
+        self._state = self._plan.process.state_at(plc_scans, history.stages)
 
-    def round_trip(self, values: Values) -> None:
-        if not self._columns:
-            return
-        data = np.zeros((len(values), self._size), dtype=np.uint8)
-        self._codec.encode(values[:, self._columns], data)
-        values[:, self._columns] = self._codec.decode(data)
+    def shown(self, column: int, plc_scans: Scans) -> Values:
+        """What the signal makes, or what was written since."""
+        parameter = self._plan.parameters[column]
+        if parameter.signal is None:
+            return self._none
+        values = self._made(column, parameter.signal, plc_scans)
+        if held := self._history.held.get(parameter.parameter_id):
+            first, written = (np.array(part) for part in zip(*held, strict=True))
+            latest: NDArray[np.intp] = np.searchsorted(first, plc_scans, side="right") - 1
+            values = np.where(latest >= 0, written[latest], values)
+        return values
 
-
-def _set_values_first(parameters: Sequence[Parameter]) -> list[int]:
-    return sorted(range(len(parameters)), key=lambda i: parameters[i].setpoint is not None)
+    def _made(self, column: int, signal: Signal, plc_scans: Scans) -> Values:
+        looked_at = signal.looked_at(plc_scans)
+        state = self._state
+        if signal.uses_process and looked_at is not self._plc_scans:
+            state = self._plan.process.state_at(looked_at, self._history.stages)
+        of = self._plan.parameters[column].setpoint
+        setpoint = self._none
+        if signal.uses_setpoint and of is not None:
+            setpoint = self.shown(self._plan.columns[of], looked_at)
+        return signal.at(
+            Moment(
+                looked_at,
+                self._plan.plc_scan_ms,
+                state,
+                self._plan.process.step_names,
+                self._keys[column],
+                setpoint,
+                self._history.legs(self._plan.parameters[column].parameter_id)
+                if isinstance(signal, Lag)
+                else (),
+            )
+        )

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from collections.abc import Sequence
+from typing import TypeVar, cast
 
 from plcsim.device import Device
 from plcsim.diagnostics import Diagnostics, read_exception_status
 from plcsim.faults.engine import ActiveFault, FaultEngine
 from plcsim.faults.event import Record
 from plcsim.faults.image_rules import ImageRule
-from plcsim.faults.reply_rules import Busy, ExceptionReply, ReplyRule
+from plcsim.faults.reply_rules import Delay, Refusal, ReplyRule
 from plcsim.faults.rules import FaultRule
+from plcsim.faults.selection import Windowed
 from plcsim.faults.spoiled_memory import SpoiledMemory
 from plcsim.files import Files, read_fifo_queue
 from plcsim.identification import read_device_identification, report_server_id
 from plcsim.limits import FunctionCode
+from plcsim.pdu import Request, exception_reply
 from plcsim.reply import Reply
-from plcsim.requests import HANDLERS, Handler, Request, respond
+from plcsim.requests import HANDLERS, Handler, respond
 from plcsim.scanner import Scanner
+
+RuleT = TypeVar("RuleT", bound=Windowed)
 
 
 class Unit:
@@ -61,27 +66,31 @@ class Unit:
     def reply(self, request: Request) -> Reply:
         """The reply as the faults in force want it."""
         hits = list(self.faults.hits(request))
-        refused = any(isinstance(hit.rule, Busy | ExceptionReply) for hit in hits)
-        pdu = request.pdu[:1] if refused else self._respond_to(request, hits)
+        on_reply = _of(hits, ReplyRule)
+        silences = [hit for hit in on_reply if hit.rule.is_silence]
+        if refusals := _of(hits, Refusal):
+            pdu = exception_reply(request.function_code, refusals[0].rule.exception_code)
+            self._landed(refusals[0], request)
+        else:
+            pdu = self._respond_to(request, [] if silences else _of(hits, ImageRule))
         reply = Reply(request.transaction_id, request.unit_id, pdu)
-        for hit in hits:
-            rule = hit.rule
-            if isinstance(rule, ReplyRule) and _still_goes(reply) and rule.spoil(reply, hit.dice):
-                self.faults.has_landed(hit, self.device.plc_scan, request)
+        if silences:
+            on_reply = silences[:1] + _of(hits, Delay)
+        for hit in sorted(on_reply, key=lambda hit: hit.rule.turn):
+            if hit.rule.spoil(reply, hit.dice):
+                self._landed(hit, request)
         return reply
 
-    def _respond_to(self, request: Request, hits: list[ActiveFault[FaultRule]]) -> bytes:
-        on_image = [hit for hit in hits if isinstance(hit.rule, ImageRule)]
-        if not on_image:
+    def _respond_to(self, request: Request, hits: Sequence[ActiveFault[ImageRule]]) -> bytes:
+        if not hits:
             return self.respond(request)
         memory = SpoiledMemory(
-            self.device,
-            self.scanner.previous,
-            request,
-            cast("list[ActiveFault[ImageRule]]", on_image),
-            lambda hit: self.faults.has_landed(hit, self.device.plc_scan, request),
+            self.device, self.scanner.previous, request, hits, lambda hit: self._landed(hit, request)
         )
         return self._counted(respond(memory, request, self._handlers))
+
+    def _landed(self, hit: ActiveFault[Windowed], request: Request) -> None:
+        self.faults.has_landed(hit, self.device.plc_scan, request)
 
     def _counted(self, pdu: bytes) -> bytes:
         if self._diagnostics:
@@ -110,6 +119,5 @@ def _handlers(device: Device, diagnostics: Diagnostics) -> dict[int, Handler]:
     return handlers
 
 
-def _still_goes(reply: Reply) -> bool:
-    """Whether there is anything left that a further fault could change."""
-    return reply.most_bytes != 0
+def _of(hits: Sequence[ActiveFault[FaultRule]], kind: type[RuleT]) -> list[ActiveFault[RuleT]]:
+    return cast("list[ActiveFault[RuleT]]", [hit for hit in hits if isinstance(hit.rule, kind)])

@@ -1,15 +1,24 @@
-"""What clients wrote to an emulated PLC, one JSON object a line: the truth is recomputed from it."""
+"""What clients wrote to an emulated PLC, one JSON object a line: the truth is recomputed from it.
+
+A line tells all that one write request did, or that the device restarted; see docs/signals.md. Numbers
+that JSON does not know are the texts "nan", "inf" and "-inf". A last line without its newline is what an
+emulator left that died while it wrote: it is not counted, because the device died before it answered the
+request and before a PLC scan followed it.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
-from dataclasses import asdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from plcsim.errors import InputError
-from plcsim.truth import Write
+from plcsim.writes import Event, Restart, Write
 
 
 def open_journal(path: Path) -> BinaryIO:
@@ -25,27 +34,88 @@ def open_journal(path: Path) -> BinaryIO:
     return file
 
 
-def append_write(file: BinaryIO, write: Write) -> None:
-    """Append one write and hand it to the operating system. Raises OSError."""
-    file.write(json.dumps(asdict(write)).encode() + b"\n")
+def append_write(file: BinaryIO, event: Event) -> None:
+    """Append one event and hand it to the operating system. Raises OSError."""
+    line = json.dumps(_to_json(event), allow_nan=False, ensure_ascii=False).encode() + b"\n"
+    if file.write(line) != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def read_writes(path: Path) -> list[Write]:
-    """All writes of a journal, in order. Raises InputError if it is not one."""
+    """All writes of a journal, in order, of all epochs. Raises InputError if it is not one."""
+    return [write for line in _lines(path) for write in line if isinstance(write, Write)]
+
+
+def read_last_epoch(path: Path) -> list[Write]:
+    """The writes since the last restart. Raises InputError as `read_writes`."""
+    found = [item for line in _lines(path) for item in line]
+    epoch = max((item.epoch for item in found), default=0)
+    return [item for item in found if isinstance(item, Write) and item.epoch == epoch]
+
+
+def _to_json(event: Event) -> dict[str, Any]:
+    head = {"at": datetime.now(UTC).isoformat(), "device": event.device_id}
+    if isinstance(event, Restart):
+        return {**head, "event": "restart", "epoch": event.epoch, "plc_scan": event.plc_scan}
+    return {
+        **head,
+        "event": "write",
+        "from": event.origin.peer,
+        "unit_id": event.origin.unit_id,
+        "function_code": event.origin.function_code,
+        "table": event.table.value,
+        "address": event.address,
+        "old": event.old,
+        "new": event.new,
+        "parameters": [
+            {
+                "plc_scan": change.write.plc_scan,
+                "epoch": change.write.epoch,
+                "parameter_id": change.write.parameter_id,
+                "old": _number(change.old),
+                "value": _number(change.write.value),
+            }
+            for change in event.changes
+        ],
+    }
+
+
+def _number(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
+
+
+def _lines(path: Path) -> list[Sequence[Write | Restart]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        *whole, _ = path.read_bytes().split(b"\n")
+        lines = [line.decode() for line in whole]
     except OSError as exc:
         raise InputError(f"{path}: cannot be read: {exc.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: cannot be read: it is not UTF-8 text") from None
-    writes = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            write = Write(int(record["plc_scan"]), int(record["parameter_id"]), float(record["value"]))
-        except (ValueError, KeyError, TypeError):
-            raise InputError(
-                f'{path}:{number}: is not {{"plc_scan": …, "parameter_id": …, "value": …}}'
-            ) from None
-        writes.append(write)
-    return writes
+    return [_parsed(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+
+
+def _parsed(line: str, where: str) -> Sequence[Write | Restart]:
+    try:
+        record = json.loads(line)
+    except ValueError as exc:
+        raise InputError(f"{where}: is not JSON: {exc}") from None
+    kind = record.get("event") if isinstance(record, dict) else None
+    try:
+        if kind == "restart":
+            return [Restart(str(record["device"]), int(record["epoch"]), int(record["plc_scan"]))]
+        if kind == "write":
+            return [_write(parameter) for parameter in record["parameters"]]
+    except KeyError as exc:
+        raise InputError(f"{where}: a {kind} without {exc.args[0]!r}") from None
+    except (ValueError, TypeError) as exc:
+        raise InputError(f"{where}: is not a {kind} as an emulator records it: {exc}") from None
+    raise InputError(f'{where}: is neither a "write" nor a "restart" (key "event")')
+
+
+def _write(record: dict[str, Any]) -> Write:
+    plc_scan, parameter_id, epoch = (record[key] for key in ("plc_scan", "parameter_id", "epoch"))
+    for key, number in (("plc_scan", plc_scan), ("parameter_id", parameter_id), ("epoch", epoch)):
+        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+            raise ValueError(f"{key}: {number!r} is not a whole number from 0 on")
+    return Write(plc_scan, parameter_id, float(record["value"]), epoch)

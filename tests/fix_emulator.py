@@ -112,6 +112,12 @@ def frame(pdu: bytes, transaction: int = 0x1234, unit: int = 1) -> bytes:
     return struct.pack(">HHHB", transaction, 0, len(pdu) + 1, unit) + pdu
 
 
+def seen(emulator: Emulator) -> None:
+    """Return when the server has been round its event loop: what was sent before has arrived."""
+    with emulator.connect() as other:
+        assert other.ask(b"\x42") == b"\xc2\x01"
+
+
 @contextmanager
 def emulating(device_file: Path, *options: str, uvloop: bool = True) -> Iterator[Emulator]:
     """An emulator until the end of the block, which must be a clean one: exit code 0, nothing on stderr."""

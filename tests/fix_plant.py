@@ -58,7 +58,8 @@ class TrueStream:
         self._truth = Truth(config)
         self._writes = list(writes)
         names = [group.name for group in config.groups]
-        self._group = np.array([names.index(p.group) for p in config.register_map.parameters])
+        self._group = np.array([names.index(p.group) for p in config.register_map.logged])
+        self._logged = [p.is_logged for p in config.register_map.parameters]
         self._repository = schema.repository(kind, config, stream_id, self.layout.recipe)
         self._number = self._repository.head.last_scan
         self._process = self._repository.process_number
@@ -77,8 +78,8 @@ class TrueStream:
 
     def _scan(self, plc_scan: int, bad: Sequence[int], other: dict[int, float]) -> Scan:
         self._number += 1
-        values = self._truth.values_at(np.array([plc_scan]), self._writes)[0]
-        quality = np.full(self.layout.size, Quality.GOOD, dtype=np.int16)
+        values = self._truth.values_at(np.array([plc_scan]), self._writes)[0, self._logged]
+        quality = np.where(np.isnan(values), Quality.BAD_SENSOR_FAILURE, Quality.GOOD).astype(np.int16)
         for parameter_id, value in other.items():
             values[self.layout.parameter_ids == parameter_id] = value
         failed = np.isin(self.layout.parameter_ids, bad)

@@ -16,7 +16,8 @@ from plcsim.codec import Codec
 from plcsim.device import Device
 from plcsim.device_file import load_device, parse_device
 from plcsim.parameters import Table
-from plcsim.truth import Truth, Write
+from plcsim.truth import Truth
+from plcsim.writes import Event, Write, WriteRecord
 
 ALD = load_device(ALD_FILE)
 TRUTH = Truth(ALD)
@@ -34,8 +35,12 @@ class Recorded:
     """A device and what it told of writes."""
 
     def __init__(self) -> None:
-        self.writes: list[Write] = []
-        self.device = Device(ALD, self.writes.append)
+        self.events: list[Event] = []
+        self.device = Device(ALD, self.events.append)
+
+    @property
+    def writes(self) -> list[Write]:
+        return [write for event in self.events if isinstance(event, WriteRecord) for write in event.writes]
 
     def write(self, parameter_id: int, *registers: int) -> None:
         address = ALD.register_map.parameters[ALD.register_map.index_of(parameter_id)].address

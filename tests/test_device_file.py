@@ -97,9 +97,9 @@ def edited(folder: Path, old: str, new: str) -> Path:
         # one of
         ("CDAB", "CDBA", "15: groups[0].byte_order", "'CDBA' 'ABCD', 'BADC', 'CDAB', 'DCBA'"),
         ("BADC", "LITTLE", f"{NUMBER}.byte_order", "'LITTLE' 'BADC'"),
-        ("bool", "float64", f"{LAMP}.type", "'float64' 'bool' 'int16' 'uint32' 'float32'"),
+        ("bool", "real", f"{LAMP}.type", "'real' 'bool' 'int16' 'uint64' 'float64' 'bcd32' 'string'"),
         ("table: coil", "table: coils", "29: groups[2].table", "'coils' 'coil' 'input_register'"),
-        ("kind: constant", "kind: square", TARGET_SIGNAL, "'square' 'constant' 'sine' 'plc_scan'"),
+        ("kind: constant", "kind: cubic", TARGET_SIGNAL, "'cubic' 'constant' 'sine' 'plc_scan'"),
         # ranges
         ("address: 7", "address: -1", f"{LAMP}.address", "-1 0"),
         ("address: 7", "address: 65536", f"{LAMP}.address", "65536 65535"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from plcsim.parameters import AddressRange, DataType, Parameter, RegisterMap, Table
@@ -27,6 +29,12 @@ def parameter(
         (Table.INPUT_REGISTER, "int32", 2),
         (Table.INPUT_REGISTER, "uint32", 2),
         (Table.INPUT_REGISTER, "float32", 2),
+        (Table.HOLDING_REGISTER, "bool", 1),
+        (Table.INPUT_REGISTER, "int64", 4),
+        (Table.INPUT_REGISTER, "uint64", 4),
+        (Table.INPUT_REGISTER, "float64", 4),
+        (Table.HOLDING_REGISTER, "bcd16", 1),
+        (Table.HOLDING_REGISTER, "bcd32", 2),
     ],
 )
 def test_width_is_in_addresses_of_the_table(table: Table, data_type: str, width: int) -> None:
@@ -71,6 +79,27 @@ def test_readable_runs_are_maximal_and_in_order(
         tuple(AddressRange(HOLDING, address, count) for address, count in gaps),
     )
     assert register_map.readable(HOLDING) == [AddressRange(HOLDING, *run) for run in runs]
+
+
+@pytest.mark.parametrize(("length", "width"), [(1, 1), (2, 1), (3, 2), (16, 8), (250, 125)])
+def test_a_string_takes_two_bytes_a_register(length: int, width: int) -> None:
+    assert replace(parameter(0, "string"), length=length).width == width
+
+
+def test_what_is_write_only_is_a_hole_to_reads_and_not_logged() -> None:
+    command = replace(parameter(1, parameter_id=2), writable=True, readable=False)
+    text = replace(parameter(2, "string", parameter_id=3), length=2)
+    register_map = RegisterMap((parameter(0), command, text))
+    assert register_map.readable(HOLDING) == [AddressRange(HOLDING, 0, 1), AddressRange(HOLDING, 2, 1)]
+    assert [p.parameter_id for p in register_map.logged] == [1]
+    assert register_map.in_table(HOLDING) == [parameter(0), command, text]
+
+
+def test_bits_of_a_register_are_in_order_and_read_as_one() -> None:
+    bits = [replace(parameter(4, "bool", parameter_id=i), bit=bit) for i, bit in ((1, 7), (2, 0), (3, 15))]
+    register_map = RegisterMap((*bits, parameter(5, parameter_id=4)))
+    assert [p.bit for p in register_map.in_table(HOLDING)] == [0, 7, 15, None]
+    assert register_map.readable(HOLDING) == [AddressRange(HOLDING, 4, 2)]
 
 
 def test_tables_do_not_mix() -> None:

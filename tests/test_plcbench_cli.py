@@ -16,8 +16,10 @@ from fix_postgres import Schema
 from bench.cli import cli, main
 from bench.report.verification import verification_table
 from bench.verify import INVARIANTS
-from plcsim.truth import Write
+from plcsim.memory import LOCAL
+from plcsim.parameters import Table
 from plcsim.write_journal import append_write, open_journal
+from plcsim.writes import Change, Write, WriteRecord
 
 COMMANDS = ["quick", "verify", "demo", "sweep"]
 SCRIPT = str(Path(sys.executable).parent / "plcbench")
@@ -161,7 +163,9 @@ def test_verify_reads_what_clients_wrote_from_the_journal(
     write = Write(22, PRESSURE_SETPOINT, 2.5)
     TrueStream(schema, ALD, writes=[write]).store(21, 22, 23, 24)
     with open_journal(tmp_path / "writes.jsonl") as journal:
-        append_write(journal, write)
+        changes = (Change(write, 0.8),)
+        record = WriteRecord("ald-1", LOCAL, Table.HOLDING_REGISTER, 110, (0, 0), (0, 0x4020), changes)
+        append_write(journal, record)
     where = ("--database", schema.conninfo, "--schema", schema.name, "--json")
     assert plcbench("verify", *where)[0] == 5
     assert plcbench("verify", *where, "--journal", tmp_path / "writes.jsonl")[0] == 0

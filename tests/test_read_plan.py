@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logger.read_plan import ReadBlock, plan_reads
+from logger.read_plan import ReadBlock, left_out, plan_reads
 from plcsim.config import DeviceConfig
 from plcsim.device_file import load_device, parse_device
 from plcsim.errors import ConfigError
@@ -167,3 +167,33 @@ def test_consistent_group_stays_whole_where_single_values_would_be_split() -> No
 def test_coils_have_a_limit_of_their_own() -> None:
     blocks = plan_reads(device([(0, "bool", "a")] * 2001, most=125, table="coil"))
     assert [b.count for b in blocks] == [125] * 16 + [1]
+
+
+def mixed() -> DeviceConfig:
+    """Values around a command that cannot be read (3), and texts between values (6 to 9) and behind."""
+    places: list[dict[str, Any]] = [
+        {"address": 0, "type": "uint16"},
+        {"address": 1, "type": "bool", "bit": 3},
+        {"address": 1, "type": "bool", "bit": 4},
+        {"address": 3, "type": "uint16", "writable": True, "readable": False},
+        {"address": 4, "type": "bcd32"},
+        {"address": 6, "type": "string", "length": 8},
+        {"address": 10, "type": "float32"},
+        {"address": 12, "type": "string", "length": 250},
+    ]
+    parameters = [{"id": i, "component": "c", "name": f"p{i}", **p} for i, p in enumerate(places, 1)]
+    table = {"name": "g", "table": "holding_register", "consistent": False, "parameters": parameters}
+    return parse_device({"device": {"device_id": "d"}, "groups": [table]})
+
+
+def test_only_numbers_that_can_be_read_are_asked_for() -> None:
+    config = mixed()
+    blocks = [(b.address, b.count, [p.parameter_id for p in b.parameters]) for b in plan_reads(config)]
+    assert blocks == [(0, 2, [1, 2, 3]), (4, 8, [5, 7])]
+    assert left_out(config) == (
+        "3 of 8 parameters are not logged: 1 cannot be read (readable: false), 2 are strings"
+    )
+
+
+def test_nothing_is_said_where_everything_is_logged() -> None:
+    assert left_out(load_device(ALD)) == ""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from plcsim.device import Device
 from plcsim.device_file import load_device
-from plcsim.requests import respond
+from plcsim.requests import HANDLERS, Request, packed, respond, unpacked
 
 READ_CASES = {
     # Holding registers: alone, both of a float, over a readable gap, the last two there are.
@@ -47,8 +47,9 @@ REFUSED_CASES = {
     "80": "80 01",
     "ff": "ff 01",
     "07": "87 01",
-    "2b 0e 01 00": "ab 01",
-    "17 0000 0001 0000 0001 02 0000": "97 01",
+    "08 0000 1234": "88 01",
+    "0c": "8c 01",
+    "2b 0d 00": "ab 01",
     "83 0000 0001": "83 01",
     # Quantity: none, one too many; before the address is looked at: 03.
     **{f"{fc} {at} 0000": f"8{fc[1]} 03" for fc, at in product(READS, ("0000", "7000", "ffff"))},
@@ -97,6 +98,14 @@ REFUSED_CASES = {
     "10 0007 0004 08 0000 0000 0000 0000": "90 02",
     "10 ffff 0002 04 0000 0000": "90 02",
     "10 00e2 0001 02 0000": "90 02",
+    # Mask write, and read and write in one.
+    "16 7000 0000 0000": "96 02",
+    "16 0000 0000 0000": "96 02",
+    "16 0007 0000": "96 03",
+    "17 0006 0001 0007 0001 02 0000": "97 02",
+    "17 0007 0001 0000 0001 02 0000": "97 02",
+    "17 7000 007e 7000 0001 02 0000": "97 03",
+    "17 0007 0001 0007 0001 03 0000 00": "97 03",
 }
 
 WRITE_CASES = [
@@ -109,6 +118,8 @@ WRITE_CASES = [
     ("10 0008 0002 04 47f1 2000", "10 0008 0002", "03 0007 0004", "03 08 0007 47f1 2000 000a"),
     ("10 0007 0003 06 0001 c000 0000", "10 0007 0003", "03 0007 0003", "03 06 0001 c000 0000"),
     ("10 fffe 0002 04 0102 0304", "10 fffe 0002", "03 fffe 0002", "03 04 0102 0304"),
+    ("16 0007 0005 a5c3", "16 0007 0005 a5c3", "03 0007 0001", "03 02 a5c7"),
+    ("17 0007 0002 0008 0001 02 c0de", "17 04 0007 c0de", "03 0007 0002", "03 04 0007 c0de"),
 ]
 AFTER_EACH_WRITE = ("06 0007 0007", "10 fffe 0002 04 dead beef", f"0f 0064 0020 04 {4 * '00'}")
 
@@ -176,6 +187,10 @@ def device(flat_file: Path) -> Device:
     return Device(load_device(flat_file))
 
 
+def ask(device: Device, pdu: bytes) -> bytes:
+    return respond(device, Request(1, 1, pdu, "test"), HANDLERS)
+
+
 READABLE = {*range(6), *range(7, 11), *range(100, 226), 65534, 65535}
 WRITABLE = {*range(7, 10), *range(100, 226), 65534, 65535}
 """Holding registers of the flat device."""
@@ -190,7 +205,7 @@ def test_a_request_is_served_exactly_where_all_its_addresses_are_there(
         request = struct.pack(">BHH", function, first, count)
         if function == 16:
             request += bytes((2 * count,)) + bytes(2 * count)
-        served = respond(device, request)[0] == function
+        served = ask(device, request)[0] == function
         if served != there.issuperset(range(first, first + count)):
             wrong.append((first, count))
     assert wrong == []
@@ -199,7 +214,8 @@ def test_a_request_is_served_exactly_where_all_its_addresses_are_there(
 edges = st.sampled_from([0, 1, 5, 33, 99, 100, 101, 225, 226, 2115, 2116, 65533, 65534, 65535])
 counts = st.sampled_from([0, 1, 2, 8, 9, 123, 124, 125, 126, 1968, 1969, 2000, 2001, 65535])
 words = st.integers(0, 0xFFFF)
-known = st.sampled_from([1, 2, 3, 4, 5, 6, 15, 16])
+KNOWN = (1, 2, 3, 4, 5, 6, 15, 16, 22, 23)
+known = st.sampled_from(KNOWN)
 pdus = st.binary(min_size=1, max_size=253) | st.builds(
     lambda fc, at, n, rest: (struct.pack(">BHH", fc, at, n) + rest)[:253],
     known,
@@ -211,26 +227,61 @@ pdus = st.binary(min_size=1, max_size=253) | st.builds(
 
 @given(pdu=pdus)
 def test_any_pdu_gets_a_valid_reply(device: Device, pdu: bytes) -> None:
-    reply = respond(device, pdu)
+    reply = ask(device, pdu)
     assert 2 <= len(reply) <= 253
     if reply[0] != pdu[0] or len(reply) == 2:
         assert (reply[0], len(reply)) == (pdu[0] | 0x80, 2)
-        assert reply[1] in ((1,) if pdu[0] not in (1, 2, 3, 4, 5, 6, 15, 16) else (2, 3))
+        assert reply[1] in ((2, 3) if pdu[0] in KNOWN else (1,))
         return
     address, count = struct.unpack(">HH", pdu[1:5])
-    if pdu[0] <= 4:
+    if pdu[0] in (1, 2, 3, 4, 23):
         size = (count + 7) // 8 if pdu[0] <= 2 else 2 * count
         assert (reply[1], len(reply)) == (size, size + 2)
+    elif pdu[0] == 22:
+        assert reply == pdu
     else:
         assert reply == pdu[:5]
-        assert address + (count if pdu[0] >= 15 else 1) <= 65536
+        assert address + (count if pdu[0] in (15, 16) else 1) <= 65536
 
 
 @given(address=st.integers(100, 225), data=st.data())
 def test_whatever_is_written_is_read_back(device: Device, address: int, data: st.DataObject) -> None:
     registers = data.draw(st.lists(words, min_size=1, max_size=min(123, 226 - address)))
-    packed = struct.pack(f">{len(registers)}H", *registers)
-    request = struct.pack(">BHHB", 16, address, len(registers), len(packed)) + packed
-    assert respond(device, request) == request[:5]
-    reply = respond(device, struct.pack(">BHH", 3, address, len(registers)))
-    assert reply == bytes((3, len(packed))) + packed
+    coded = struct.pack(f">{len(registers)}H", *registers)
+    request = struct.pack(">BHHB", 16, address, len(registers), len(coded)) + coded
+    assert ask(device, request) == request[:5]
+    reply = ask(device, struct.pack(">BHH", 3, address, len(registers)))
+    assert reply == bytes((3, len(coded))) + coded
+
+
+@given(now=words, and_mask=words, or_mask=words)
+def test_a_mask_write_keeps_the_bits_of_the_and_mask_and_takes_the_others(
+    device: Device, now: int, and_mask: int, or_mask: int
+) -> None:
+    assert ask(device, struct.pack(">BHH", 6, 7, now))[0] == 6
+    request = struct.pack(">BHHH", 22, 7, and_mask, or_mask)
+    assert ask(device, request) == request
+    shown = int.from_bytes(ask(device, bytes.fromhex("03 0007 0001"))[2:])
+    for bit in (1 << i for i in range(16)):
+        assert shown & bit == (now if and_mask & bit else or_mask) & bit
+
+
+@given(read=st.integers(100, 225), write=st.integers(100, 225), data=st.data())
+def test_function_23_reads_what_it_has_written(
+    device: Device, read: int, write: int, data: st.DataObject
+) -> None:
+    registers = data.draw(st.lists(words, min_size=1, max_size=min(121, 226 - write)))
+    count = data.draw(st.integers(1, min(125, 226 - read)))
+    coded = struct.pack(f">{len(registers)}H", *registers)
+    request = struct.pack(">BHHHHB", 23, read, count, write, len(registers), len(coded)) + coded
+    reply = ask(device, request)
+    assert reply[1:] == ask(device, struct.pack(">BHH", 3, read, count))[1:]
+    assert ask(device, struct.pack(">BHH", 3, write, len(registers)))[2:] == coded
+
+
+@given(bits=st.lists(st.integers(0, 1), min_size=1, max_size=2000))
+def test_packed_coils_are_unpacked_again(bits: list[int]) -> None:
+    data = packed(bytes(bits))
+    assert len(data) == (len(bits) + 7) // 8
+    assert unpacked(data, len(bits)) == bytes(bits)
+    assert int.from_bytes(data, "little") == sum(bit << i for i, bit in enumerate(bits))

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from fix_signals import SCALAR, SHOWN_BY_DEVICES
 from pydantic import TypeAdapter, ValidationError
 
 from plcsim.process import Process, ProcessSpec
@@ -98,9 +99,9 @@ def test_values_are_the_golden_ones(parameter_id: int, case: str, spec: dict[str
     assert np.all(error <= 1e-12 + 1e-15 * np.array(plc_scans))
 
 
-def test_every_kind_of_signal_has_golden_values() -> None:
+def test_every_kind_of_signal_has_golden_values_or_a_scalar_computation() -> None:
     kinds = {get_args(model.model_fields["kind"].annotation)[0] for model in get_args(Signal)}
-    assert {spec["kind"] for _, spec in CASES} == kinds
+    assert {spec["kind"] for _, spec in CASES} | set(SCALAR) | SHOWN_BY_DEVICES == kinds
     assert {case for case, _ in CASES} == set(GOLDEN)
 
 
@@ -151,7 +152,7 @@ def test_ramp_starts_again_after_each_period(plc_scan_ms: int, period_s: int) ->
 @pytest.mark.parametrize(
     "spec",
     [
-        {"kind": "square", "value": 1},
+        {"kind": "rectangle", "value": 1},
         {"kind": "constant"},
         {"kind": "constant", "value": "1"},
         {"kind": "constant", "value": float("nan")},

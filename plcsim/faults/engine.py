@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +13,12 @@ from typing import Generic, TypeVar
 from plcsim.errors import InputError
 from plcsim.faults.event import FaultEvent, Record, utc_now
 from plcsim.faults.image_rules import Images
-from plcsim.faults.rules import FaultRule
+from plcsim.faults.rules import ClockJump, FaultRule, Restart
 from plcsim.faults.selection import OnRequest, Windowed, span_of
-from plcsim.requests import Request
+from plcsim.pdu import Request
 
-_KEPT_EVENTS = 10_000
-"""Events that stay in memory; a journal file has them all."""
+_KEPT_EVENTS = 1_000
+"""Events of a device that stay in memory, about 0.5 MB; a journal file has them all."""
 
 RuleT_co = TypeVar("RuleT_co", bound=Windowed, covariant=True)
 
@@ -32,13 +33,30 @@ class ActiveFault(Generic[RuleT_co]):
     dice: Random
     fitted: int = 0
     """Requests that it was meant for."""
+    fired: int = 0
+    """Of these, the ones that `every` and `probability` chose."""
     landed: int = 0
-    """Requests, or devices, that it did change."""
+    """Of these, the ones that it did change; or how often it hit the device or its connections."""
     frozen: Images | None = None
     """What the device showed when it hit for the first time."""
 
+    @property
+    def opens_at(self) -> float:
+        return self.added_at + self.rule.after_s
+
+    @property
+    def closes_at(self) -> float:
+        return math.inf if self.rule.for_s is None else self.opens_at + self.rule.for_s
+
     def is_open(self, now: float) -> bool:
-        return self.rule.is_open(now - self.added_at)
+        return self.opens_at <= now < self.closes_at
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether it has done all that it ever will."""
+        if isinstance(self.rule, OnRequest):
+            return self.rule.count is not None and self.landed >= self.rule.count
+        return isinstance(self.rule, Restart | ClockJump) and self.rule.for_s is None and self.landed > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +67,7 @@ class FaultStatus:
     kind: str
     in_force: bool
     fitted: int
+    fired: int
     landed: int
     rule: dict[str, object] = field(default_factory=dict)
 
@@ -85,6 +104,10 @@ class FaultEngine:
         """Have `changed` called whenever rules come or go."""
         self._watchers.append(changed)
 
+    def unwatch(self, changed: Callable[[], None]) -> None:
+        """Call `changed` no more; nothing happens if it is not called anyway."""
+        self._watchers = [each for each in self._watchers if each != changed]
+
     def add(self, rule: FaultRule) -> str:
         """Add a rule, whose window counts from now; its name. Raises InputError if the name is taken."""
         taken = {fault.name for fault in self._faults}
@@ -119,8 +142,9 @@ class FaultEngine:
             FaultStatus(
                 fault.name,
                 fault.rule.kind,
-                fault.is_open(now) and not _is_used_up(fault),
+                fault.is_open(now) and not fault.is_used_up,
                 fault.fitted,
+                fault.fired,
                 fault.landed,
                 fault.rule.model_dump(mode="json", exclude_unset=True),
             )
@@ -139,33 +163,39 @@ class FaultEngine:
     def due_once(self, *kinds: type[RuleT_co]) -> Sequence[ActiveFault[RuleT_co]]:
         """The faults of some kinds whose window has opened and which have not landed yet."""
         now = self._clock()
-        return [f for f in self.of(*kinds) if not f.landed and now >= f.added_at + f.rule.after_s]
+        return [fault for fault in self.of(*kinds) if not fault.landed and now >= fault.opens_at]
 
     def hits(self, request: Request) -> Iterator[ActiveFault[FaultRule]]:
         """The faults that hit a request, in the order in which they were added; each draws its dice."""
         now = self._clock()
         for fault in self._faults:
             rule = fault.rule
-            if not isinstance(rule, OnRequest) or not fault.is_open(now) or _is_used_up(fault):
+            if not isinstance(rule, OnRequest) or not fault.is_open(now) or fault.is_used_up:
                 continue
             if not rule.fits(request):
                 continue
             fault.fitted += 1
             if fault.fitted % rule.every == 0 and fault.dice.random() < rule.probability:
+                fault.fired += 1
                 yield fault
 
     def until_next_edge(self) -> float | None:
         """Seconds until a window opens or closes; None if none will."""
         now = self._clock()
-        edges = [
-            fault.added_at + edge
-            for fault in self._faults
-            for edge in (fault.rule.after_s, fault.rule.after_s + (fault.rule.for_s or 0.0))
-        ]
-        return min((edge - now for edge in edges if edge > now), default=None)
+        edges = [edge for fault in self._faults for edge in (fault.opens_at, fault.closes_at)]
+        return min((edge - now for edge in edges if now < edge < math.inf), default=None)
 
-    def has_landed(self, fault: ActiveFault[Windowed], plc_scan: int, request: Request | None = None) -> None:
-        """Count and record that a fault changed something."""
+    def has_landed(
+        self,
+        fault: ActiveFault[Windowed],
+        plc_scan: int,
+        request: Request | None = None,
+        peer: str | None = None,
+    ) -> None:
+        """Count and record that a fault changed something: the answer to a request, what happened to the
+        connection of a peer, or the device."""
+        if request is None:
+            fault.fired += 1
         fault.landed += 1
         self.landed += 1
         address, quantity = (request and span_of(request)) or (None, None)
@@ -175,7 +205,7 @@ class FaultEngine:
             fault=fault.name,
             kind=str(getattr(fault.rule, "kind", "")),
             plc_scan=plc_scan,
-            peer=request.peer if request else None,
+            peer=request.peer if request else peer,
             transaction_id=request.transaction_id if request else None,
             unit_id=request.unit_id if request else None,
             function_code=request.function_code if request else None,
@@ -189,11 +219,6 @@ class FaultEngine:
     def _tell(self) -> None:
         for changed in self._watchers:
             changed()
-
-
-def _is_used_up(fault: ActiveFault[FaultRule]) -> bool:
-    count = fault.rule.count if isinstance(fault.rule, OnRequest) else None
-    return count is not None and fault.landed >= count
 
 
 def _names(kind: str) -> Iterator[str]:

@@ -40,8 +40,8 @@ class Sight:
 class ImageRule(OnRead):
     """A fault that changes what a request that it hits reads."""
 
-    def spoil(self, data: bytearray, sight: Sight) -> bool:
-        """Change the table's data (as in TableImage); False if there is nothing that could change."""
+    def spoil(self, data: bytearray, sight: Sight) -> None:
+        """Change the table's data (as in TableImage) if there is anything in sight to change."""
         raise TypeError(f"{type(self).__name__} does not say what it does")
 
 
@@ -50,9 +50,8 @@ class Frozen(ImageRule):
 
     kind: Literal["frozen"]
 
-    def spoil(self, data: bytearray, sight: Sight) -> bool:
+    def spoil(self, data: bytearray, sight: Sight) -> None:
         _copy(sight.frozen, data, sight.table, sight.first, sight.end)
-        return True
 
 
 class BitFlips(ImageRule):
@@ -61,7 +60,7 @@ class BitFlips(ImageRule):
     kind: Literal["bit_flips"]
     bits: int = Field(default=1, ge=1, le=2000)
 
-    def spoil(self, data: bytearray, sight: Sight) -> bool:
+    def spoil(self, data: bytearray, sight: Sight) -> None:
         per_address = 1 if sight.table.is_bits else 16
         places = (sight.end - sight.first) * per_address
         for place in sight.dice.sample(range(places), min(self.bits, places)):
@@ -70,7 +69,6 @@ class BitFlips(ImageRule):
                 data[sight.first + address] ^= 1
             else:
                 data[2 * (sight.first + address) + bit // 8] ^= 1 << bit % 8
-        return True
 
 
 class NotANumber(ImageRule):
@@ -78,31 +76,27 @@ class NotANumber(ImageRule):
 
     kind: Literal["nan"]
 
-    def spoil(self, data: bytearray, sight: Sight) -> bool:
+    def spoil(self, data: bytearray, sight: Sight) -> None:
         hit = [
             p for p in sight.parameters if sight.first <= p.address and p.end <= sight.end and _can_be_nan(p)
         ]
         if hit:
             registers = np.frombuffer(data, dtype=np.uint8)  # a view: it writes into the data
             Codec(hit, sight.table, 0).encode(np.full(len(hit), np.nan), registers)
-        return bool(hit)
 
 
 class Torn(ImageRule):
     """The first half of what is read is one PLC scan older than the second, so that a value of several
-    registers in the middle can be one that never was. It hits only reads of two addresses or more, and
-    counts only those where the older scan looked different."""
+    registers in the middle can be one that never was. It changes only reads of two addresses or more."""
 
     kind: Literal["torn"]
     at: int | None = Field(default=None, ge=1, le=1999)
     """So many addresses are older; half of them where it is not given."""
 
-    def spoil(self, data: bytearray, sight: Sight) -> bool:
+    def spoil(self, data: bytearray, sight: Sight) -> None:
         start, end = sight.read
         middle = start + ((end - start) // 2 if self.at is None else min(self.at, end - start - 1))
-        before = bytes(data)
         _copy(sight.previous, data, sight.table, start, middle)
-        return before != data
 
 
 def _can_be_nan(parameter: Parameter) -> bool:

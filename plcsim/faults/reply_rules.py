@@ -2,53 +2,78 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from random import Random
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from plcsim.faults.selection import OnRequest
-from plcsim.limits import EXCEPTION_BIT, MAX_PDU_BYTES, ExceptionCode
+from plcsim.limits import MAX_PDU_BYTES, ExceptionCode
 from plcsim.reply import Ending, Reply
-from plcsim.requests import exception_reply
 
 _READS = (1, 2, 3, 4, 23)
 
 
+class Turn(IntEnum):
+    """In which order faults that hit one request change its reply, whatever order they were added in:
+    so none works on what another takes away again."""
+
+    SILENCE = 0
+    """Nothing is sent; faults of what is sent do not land."""
+    CONTENT = 1
+    CUT = 2
+    PACE = 3
+
+
+class Refusal(OnRequest):
+    """An exception instead of the reply; the request is not carried out."""
+
+    @property
+    def exception_code(self) -> int:
+        raise TypeError(f"{type(self).__name__} does not say which exception")
+
+
+class ExceptionReply(Refusal):
+    """An exception instead of the reply; the request is not carried out."""
+
+    kind: Literal["exception"]
+    code: int = Field(default=ExceptionCode.DEVICE_FAILURE, ge=1, le=255)
+
+    @property
+    def exception_code(self) -> int:
+        return self.code
+
+
+class Busy(Refusal):
+    """Exception 06, server device busy; the request is not carried out."""
+
+    kind: Literal["busy"]
+
+    @property
+    def exception_code(self) -> int:
+        return ExceptionCode.DEVICE_BUSY
+
+
 class ReplyRule(OnRequest):
     """A fault that changes the reply to a request that it hits."""
+
+    turn: ClassVar[Turn] = Turn.CONTENT
+
+    @property
+    def is_silence(self) -> bool:
+        """Whether nothing at all is sent."""
+        return self.turn is Turn.SILENCE
 
     def spoil(self, reply: Reply, dice: Random) -> bool:
         """Change the reply; False if there is nothing in it that this fault could change."""
         raise TypeError(f"{type(self).__name__} does not say what it does")
 
 
-class Delay(ReplyRule):
-    """The reply goes out `seconds` later, and up to `jitter_s` more."""
-
-    kind: Literal["delay"]
-    seconds: float = Field(ge=0, le=3600)
-    jitter_s: float = Field(default=0.0, ge=0, le=3600)
-
-    def spoil(self, reply: Reply, dice: Random) -> bool:
-        reply.delay_s += self.seconds + dice.random() * self.jitter_s
-        return True
-
-
-class Drip(ReplyRule):
-    """The bytes of the reply go one by one, `interval_s` apart."""
-
-    kind: Literal["drip"]
-    interval_s: float = Field(gt=0, le=60)
-
-    def spoil(self, reply: Reply, dice: Random) -> bool:
-        reply.byte_interval_s = self.interval_s
-        return True
-
-
 class NoReply(ReplyRule):
     """The request is carried out and nothing is answered."""
 
+    turn: ClassVar[Turn] = Turn.SILENCE
     kind: Literal["no_reply"]
 
     def spoil(self, reply: Reply, dice: Random) -> bool:
@@ -56,24 +81,26 @@ class NoReply(ReplyRule):
         return True
 
 
-class ExceptionReply(ReplyRule):
-    """An exception instead of the reply; the request is not carried out."""
+class Reset(ReplyRule):
+    """The connection is reset (RST) instead of a reply; the request is carried out."""
 
-    kind: Literal["exception"]
-    code: int = Field(default=ExceptionCode.DEVICE_FAILURE, ge=1, le=255)
+    turn: ClassVar[Turn] = Turn.SILENCE
+    kind: Literal["reset"]
 
     def spoil(self, reply: Reply, dice: Random) -> bool:
-        reply.pdu = exception_reply(reply.pdu[0] & ~EXCEPTION_BIT, self.code)
+        reply.most_bytes, reply.ending = 0, Ending.RESET
         return True
 
 
-class Busy(ReplyRule):
-    """Exception 06, server device busy; the request is not carried out."""
+class HalfOpen(ReplyRule):
+    """From this request on, which is still carried out, the connection stays open and nothing is read
+    from it or answered."""
 
-    kind: Literal["busy"]
+    turn: ClassVar[Turn] = Turn.SILENCE
+    kind: Literal["half_open"]
 
     def spoil(self, reply: Reply, dice: Random) -> bool:
-        reply.pdu = exception_reply(reply.pdu[0] & ~EXCEPTION_BIT, ExceptionCode.DEVICE_BUSY)
+        reply.most_bytes, reply.ending = 0, Ending.HALF_OPEN
         return True
 
 
@@ -100,14 +127,15 @@ class WrongUnitId(ReplyRule):
 
 
 class WrongFunction(ReplyRule):
-    """The reply carries another function code: `by` more than the request's, modulo 128."""
+    """The reply carries another function code: `by` more than the request's, modulo 128; an exception
+    stays one."""
 
     kind: Literal["wrong_function"]
     by: int = Field(default=1, ge=1, le=0x7F)
 
     def spoil(self, reply: Reply, dice: Random) -> bool:
-        bit, code = reply.pdu[0] & EXCEPTION_BIT, reply.pdu[0] & ~EXCEPTION_BIT
-        reply.pdu = bytes((bit | (code + self.by) % 0x80,)) + reply.pdu[1:]
+        code = reply.pdu[0]
+        reply.pdu = bytes((code & 0x80 | (code + self.by) & 0x7F,)) + reply.pdu[1:]
         return True
 
 
@@ -141,15 +169,21 @@ class LongReply(ReplyRule):
         return True
 
 
+def _not_zero(by: int) -> int:
+    if by == 0:
+        raise ValueError("0 leaves the length as it is")
+    return by
+
+
 class BadLength(ReplyRule):
-    """The length field of the header is wrong: `by` more than it should be."""
+    """The length field of the header is wrong: `by` more than it should be, but never below 0."""
 
     kind: Literal["bad_length"]
-    by: int = Field(default=1, ge=-254, le=0xFFFF)
+    by: Annotated[int, AfterValidator(_not_zero)] = Field(default=1, ge=-254, le=0xFFFF)
 
     def spoil(self, reply: Reply, dice: Random) -> bool:
-        reply.length_error = self.by
-        return self.by != 0
+        reply.length_error += self.by
+        return True
 
 
 class BadProtocolId(ReplyRule):
@@ -167,8 +201,13 @@ class Truncate(ReplyRule):
     """The first `bytes` of the frame go out (half of it where that is not given, and always at least one
     byte less than the whole), then the connection is closed."""
 
+    turn: ClassVar[Turn] = Turn.CUT
     kind: Literal["truncate"]
     bytes: int | None = Field(default=None, ge=0, le=259)
+
+    @property
+    def is_silence(self) -> bool:
+        return self.bytes == 0
 
     def spoil(self, reply: Reply, dice: Random) -> bool:
         whole = len(reply.frame())
@@ -177,21 +216,27 @@ class Truncate(ReplyRule):
         return True
 
 
-class Reset(ReplyRule):
-    """The connection is reset (RST) instead of a reply; the request is carried out."""
+class Delay(ReplyRule):
+    """The reply goes out `seconds` later, and up to `jitter_s` more."""
 
-    kind: Literal["reset"]
-
-    def spoil(self, reply: Reply, dice: Random) -> bool:
-        reply.most_bytes, reply.ending = 0, Ending.RESET
-        return True
-
-
-class HalfOpen(ReplyRule):
-    """From this request on the connection stays open and nothing is ever read from it or answered."""
-
-    kind: Literal["half_open"]
+    turn: ClassVar[Turn] = Turn.PACE
+    kind: Literal["delay"]
+    seconds: float = Field(ge=0, le=3600)
+    jitter_s: float = Field(default=0.0, ge=0, le=3600)
 
     def spoil(self, reply: Reply, dice: Random) -> bool:
-        reply.most_bytes, reply.ending = 0, Ending.HALF_OPEN
+        later_s = self.seconds + dice.random() * self.jitter_s
+        reply.delay_s += later_s
+        return later_s > 0
+
+
+class Drip(ReplyRule):
+    """The bytes of the reply go one by one, `interval_s` apart."""
+
+    turn: ClassVar[Turn] = Turn.PACE
+    kind: Literal["drip"]
+    interval_s: float = Field(gt=0, le=60)
+
+    def spoil(self, reply: Reply, dice: Random) -> bool:
+        reply.byte_interval_s = self.interval_s
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, field_validator
 
 from plcsim.faults.image_rules import BitFlips, Frozen, NotANumber, Torn
 from plcsim.faults.reply_rules import (
@@ -26,6 +26,9 @@ from plcsim.faults.reply_rules import (
 )
 from plcsim.faults.selection import Windowed
 
+MAX_JUMP_S = 1e9
+"""Some 30 years."""
+
 
 class Refuse(Windowed):
     """Connections are refused (ECONNREFUSED); those that are open stay."""
@@ -41,8 +44,10 @@ class MaxConnections(Windowed):
 
 
 class Restart(Windowed):
-    """The device starts anew when the window opens: all connections are reset, registers are as at the
-    start, what was written is forgotten. With `for_s` connections are refused so long."""
+    """The device starts anew when the window opens: connections are reset, registers are as at the start,
+    what was written is forgotten. With `for_s` connections are refused so long. Behind a gateway the
+    connections stay, because they are the gateway's; for `for_s` it answers as for a device that is not
+    there."""
 
     kind: Literal["restart"]
 
@@ -51,8 +56,22 @@ class ClockJump(Windowed):
     """The device's clock, and with it its PLC scan number, jumps once when the window opens."""
 
     kind: Literal["clock_jump"]
-    seconds: float
+    seconds: float = Field(ge=-MAX_JUMP_S, le=MAX_JUMP_S)
     """Forwards, or backwards if below 0; never to before PLC scan 0."""
+
+    @field_validator("seconds")
+    @classmethod
+    def _jumps(cls, seconds: float) -> float:
+        if seconds == 0:
+            raise ValueError("0 is no jump")
+        return seconds
+
+    @field_validator("for_s")
+    @classmethod
+    def _at_once(cls, for_s: float | None) -> float | None:
+        if for_s is not None:
+            raise ValueError("a jump takes no time; to jump back, add a second one")
+        return for_s
 
 
 FaultRule = (

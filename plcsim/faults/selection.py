@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from plcsim.limits import MAX_ADDRESS, FunctionCode
-from plcsim.requests import Request
+from plcsim.pdu import Request
 
 Pair = Annotated[list[Annotated[int, Field(ge=0, le=MAX_ADDRESS)]], Field(min_length=2, max_length=2)]
 
@@ -38,10 +38,6 @@ class Windowed(BaseModel):
     """The window opens so long after the start, or after the fault was added."""
     for_s: float | None = Field(default=None, gt=0)
     """The window stays open so long; for ever where it is not given."""
-
-    def is_open(self, age_s: float) -> bool:
-        """Whether the window is open so long after the rule was added."""
-        return age_s >= self.after_s and (self.for_s is None or age_s < self.after_s + self.for_s)
 
 
 class OnRequest(Windowed):

@@ -10,14 +10,14 @@ from plcsim.faults.image_rules import ImageRule, Images, Sight
 from plcsim.faults.selection import span_of
 from plcsim.memory import Origin, TableImage
 from plcsim.parameters import Table
-from plcsim.requests import Request
+from plcsim.pdu import Request
 
 
 class SpoiledMemory:
     """Shows one read of a device through image faults; the device itself stays as it is.
 
     The faults do their work when the table is looked at, which is after the request was found to be
-    right: `landed` is called for each that changed something.
+    right: `landed` is called for each that changed what the read shows.
     """
 
     def __init__(
@@ -68,7 +68,9 @@ class SpoiledMemory:
                 parameters=self._device.config.register_map.in_table(table),
                 dice=hit.dice,
             )
-            if hit.rule.spoil(data, sight):
+            before = bytes(data)
+            hit.rule.spoil(data, sight)
+            if data != before:
                 self._landed(hit)
         return TableImage(bytes(data), image.bytes_per_address)
 

@@ -1,0 +1,1 @@
+"""Many devices over several supervised processes."""

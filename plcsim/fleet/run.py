@@ -1,0 +1,75 @@
+"""What `plcsim fleet` does: workers that were started early get the devices of the fleet file."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from pathlib import Path
+
+import click
+
+from plcsim.control import default_socket
+from plcsim.errors import InputError, PlcsimError
+from plcsim.event_loop import new_event_loop
+from plcsim.fleet.file import Fleet, load_fleet
+from plcsim.fleet.process import WorkerProcess, cores, dismiss, start_worker
+from plcsim.fleet.supervisor import Supervisor
+from plcsim.fleet.view import new_view
+from plcsim.plant import raise_file_limit
+
+_FILES_BESIDE = 64
+"""What a worker has open besides its listening sockets and journals."""
+
+
+def run_fleet(
+    path: Path,
+    early: list[WorkerProcess],
+    processes: int | None,
+    journal_folder: Path | None,
+    control: Path | None,
+    as_json: bool,
+) -> None:
+    """Serve a fleet until SIGINT or SIGTERM.
+
+    Raises InputError if its file or a folder cannot be used, ListenError if an address cannot be
+    bound; then no process is left.
+    """
+    workers = list(early)
+    try:
+        fleet = load_fleet(path)
+        if journal_folder:
+            _make_folder(journal_folder)
+        wanted = min(processes or fleet.processes or cores(), len(fleet.endpoints))
+        _check_file_limit(fleet, wanted, journal_folder is not None)
+        dismiss(workers[wanted:])
+        workers[wanted:] = [start_worker() for _ in range(wanted - len(workers))]
+        supervisor = Supervisor(
+            fleet, workers, new_view(as_json), _say, journal_folder, control or default_socket(fleet.name)
+        )
+    except BaseException:
+        dismiss(workers)
+        raise
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(supervisor.run())
+
+
+def _check_file_limit(fleet: Fleet, workers: int, journals: bool) -> None:
+    limit = raise_file_limit()
+    most = -(-len(fleet.endpoints) // workers)
+    needed = most + (most if journals else 0) + _FILES_BESIDE
+    if limit != resource.RLIM_INFINITY and needed > limit:
+        raise PlcsimError(
+            f"a process would need {needed} open files and may have {limit}: "
+            "raise the hard limit (ulimit -Hn), or use more --processes"
+        )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise InputError(f"{folder}: cannot be a folder for journals: {exc.strerror}") from None
+
+
+def _say(line: str) -> None:
+    click.echo(f"plcsim: {line}", err=True)

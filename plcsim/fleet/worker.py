@@ -1,0 +1,84 @@
+"""One process of a fleet: serves its share of the devices until its supervisor says stop, or is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict
+from typing import Any
+
+from plcsim.control_request import parse_request
+from plcsim.errors import PlcsimError
+from plcsim.event_loop import new_event_loop
+from plcsim.fleet.messages import (
+    Assignment,
+    Failed,
+    Listening,
+    Reply,
+    Request,
+    Stop,
+    next_message,
+    packed,
+)
+from plcsim.journals import FleetJournals
+from plcsim.plant import Plant, raise_file_limit
+from plcsim.runner import first_of
+
+
+def main() -> None:
+    """Entry point: `python -m plcsim.fleet.worker DESCRIPTOR`, the worker's end of the socket pair."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor to hear
+    raise_file_limit()
+    pair = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_work(pair))
+    except PlcsimError as exc:
+        sys.exit(f"plcsim: {exc}")
+
+
+async def _work(pair: socket.socket) -> None:
+    reader, writer = await asyncio.open_unix_connection(sock=pair)
+    try:
+        assignment: Assignment = await next_message(reader)
+        async with AsyncExitStack() as stack:
+            try:
+                journals = stack.enter_context(FleetJournals(assignment.journal_folder, assignment.life))
+                plant = Plant(assignment.endpoints, recorders=journals.of_device)
+                await stack.enter_async_context(plant)
+            except PlcsimError as exc:
+                writer.write(packed(Failed(str(exc), exc.exit_code)))
+                return
+            writer.write(packed(Listening(plant.ports)))
+            gc.collect()
+            gc.freeze()  # the devices stay: the collector need not look at them again
+            await first_of(_answer(plant, reader, writer), plant.failed(), journals.failed())
+    except (EOFError, ConnectionError):
+        pass  # the supervisor is gone, however it went: nobody wants these devices any more
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def _answer(plant: Plant, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while not isinstance(message := await next_message(reader), Stop):
+        try:
+            reply = Reply(message.number, _content(plant, message))
+        except PlcsimError as exc:
+            reply = Reply(message.number, None, str(exc), exc.exit_code)
+        writer.write(packed(reply))
+
+
+def _content(plant: Plant, request: Request) -> dict[str, Any]:
+    if request.message["op"] == "status":
+        return asdict(plant.status())
+    return plant.fault(request.devices, parse_request(request.message))
+
+
+if __name__ == "__main__":
+    main()
