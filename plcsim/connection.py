@@ -42,11 +42,11 @@ class Host(Protocol):
     """What a connection needs of its server."""
 
     settings: ServerSpec
+    units: dict[int, Unit]
+    """The devices by their unit ids."""
+    any_unit: Unit | None
+    """The device that answers to all other unit ids."""
     requests: int
-
-    def unit(self, unit_id: int) -> Unit | None:
-        """The device that answers to a unit id."""
-        ...
 
     def opened(self, connection: Connection) -> None:
         """Take note of a connection, or end it, or another, if there are too many."""
@@ -64,6 +64,9 @@ class Connection(asyncio.BufferedProtocol):
         self._host = host
         self._right_of = right_of
         self._right: Right | None = None
+        self._may_do_all = False
+        self._unit_of = host.units.get
+        self._any_unit = host.any_unit
         self._transport: asyncio.Transport
         self._outbox: Outbox
         self._buffer = bytearray(MAX_ADU_BYTES)
@@ -73,6 +76,8 @@ class Connection(asyncio.BufferedProtocol):
         self._turn_is_due = False
         self._served_this_turn = 0
         self._most_outstanding = host.settings.max_outstanding
+        self._is_direct = True
+        """Nothing waits in the outbox, so that a reply may go at once."""
         self.peer = ""
         """host:port"""
         self.heard_at = 0.0
@@ -99,6 +104,7 @@ class Connection(asyncio.BufferedProtocol):
         self.peer = _host_port(transport.get_extra_info("peername"))
         self._outbox = Outbox(self._transport, self._host.settings.reorder, self._schedule_turn)
         self._right = self._right_of(transport)
+        self._may_do_all = self._right is Right.READ_WRITE
         self.heard_at = time.monotonic()
         self._host.opened(self)
 
@@ -107,7 +113,7 @@ class Connection(asyncio.BufferedProtocol):
         self._host.closed(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._view[self._filled :]
+        return self._view[self._filled :] if self._filled else self._view
 
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes
@@ -153,62 +159,60 @@ class Connection(asyncio.BufferedProtocol):
             pdu = bytes(self._view[position + MBAP_HEADER_BYTES : frame_end])
             position = frame_end
             self._served_this_turn += 1
-            reply = self._reply(Request(transaction_id, unit_id, pdu, self.peer))
-            if isinstance(reply, bytes):
-                replies.append(reply)
+            request = Request(transaction_id, unit_id, pdu, self.peer)
+            unit = self._unit_of(unit_id, self._any_unit)
+            if unit and self._may_do_all and self._is_direct and not unit.faults:
+                pdu = unit.respond(request)
+                replies.append(_HEADER.pack(transaction_id, 0, len(pdu) + 1, unit_id) + pdu)
                 room -= 1
             else:
-                self._send(replies)  # before those that wait
-                replies = []
-                if reply:
-                    self._outbox.put(reply)
-                    self._host.requests += 1
+                self._reply_otherwise(request, unit, replies)
                 room = self._room()
-        rest = end - position
-        if position and rest:
+        rest = self._filled = end - position
+        if rest and position:
             buffer[:rest] = buffer[position:end]
-        self._filled = rest
         self._send(replies)
-        if room > 0:
-            if not rest:
-                self.frame_since = 0.0
-            elif position or not self.frame_since:
-                self.frame_since = self.heard_at
-        else:
+        if room <= 0:
             self._stop_reading()
+        elif not rest:
+            self.frame_since = 0.0
+        elif position or not self.frame_since:
+            self.frame_since = self.heard_at
 
     def _room(self) -> int:
         """How many requests may be answered now."""
-        outbox = self._outbox
-        if outbox.is_over:
-            return 0
-        outstanding = len(outbox)
-        return min(_REQUESTS_A_TURN - self._served_this_turn, self._most_outstanding - outstanding)
+        turn = _REQUESTS_A_TURN - self._served_this_turn
+        if self._is_direct:
+            return turn
+        return 0 if self._outbox.is_over else min(turn, self._most_outstanding - len(self._outbox))
 
     def _stop_reading(self) -> None:
         self.frame_since = 0.0  # it is not the client that keeps us waiting
         self._transport.pause_reading()
-        if len(self._outbox) < self._most_outstanding:  # else the outbox tells when it has room
+        if self._served_this_turn >= _REQUESTS_A_TURN:
             self._schedule_turn()
 
-    def _reply(self, request: Request) -> bytes | Reply | None:
-        """The frame that can go at once, or the reply that has to wait in the outbox, or nothing."""
-        unit = self._host.unit(request.unit_id)
+    def _reply_otherwise(self, request: Request, unit: Unit | None, replies: list[bytes]) -> None:
+        """Reply as the faults want it, or refuse, or say nothing; what cannot go at once waits in the
+        outbox, behind `replies`, which are sent before it."""
         if unit is None:
             if self._host.settings.unit_policy is UnitPolicy.STRICT_SILENT:
-                return None
+                return
             reply = _refusal(request, ExceptionCode.GATEWAY_TARGET_FAILED)
-        elif not permits(self._right, request.pdu[0]):
+        elif not permits(self._right, request.function_code):
             reply = _refusal(request, ExceptionCode.ILLEGAL_FUNCTION)
         elif unit.faults:
             reply = unit.reply(request)
         else:
-            pdu = unit.respond(request)
-            if not len(self._outbox):
-                return _HEADER.pack(request.transaction_id, 0, len(pdu) + 1, request.unit_id) + pdu
-            reply = Reply(request.transaction_id, request.unit_id, pdu)
-        reply.sender = unit
-        return reply.frame() if reply.is_plain and not len(self._outbox) else reply
+            reply = Reply(request.transaction_id, request.unit_id, unit.respond(request))
+        if reply.is_plain and self._is_direct:
+            replies.append(reply.frame())
+            return
+        self._send(replies)
+        replies.clear()
+        self._is_direct = False
+        self._host.requests += 1
+        self._outbox.put(reply)
 
     def _schedule_turn(self) -> None:
         if not self._turn_is_due:
@@ -218,6 +222,7 @@ class Connection(asyncio.BufferedProtocol):
     def _take_turn(self) -> None:
         self._turn_is_due = False
         self._served_this_turn = 0
+        self._is_direct = not len(self._outbox) and not self._outbox.is_over
         if self._client_reads and self._room() > 0:
             self._transport.resume_reading()
             self._answer()

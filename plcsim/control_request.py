@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, RootModel
 
 from plcsim.errors import InputError
 from plcsim.faults.rules import FaultField, FaultRule
@@ -31,10 +31,8 @@ class ControlRequest(BaseModel):
     """Of `remove`."""
 
 
-class _OneFault(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    fault: FaultField
+class _OneFault(RootModel[FaultField]):
+    pass
 
 
 def parse_request(data: dict[str, Any]) -> ControlRequest:
@@ -44,7 +42,7 @@ def parse_request(data: dict[str, Any]) -> ControlRequest:
 
 def fault_rule(keys: dict[str, Any]) -> FaultRule:
     """The fault rule that these keys make. Raises ConfigError: one line with key and value."""
-    return parse({"fault": keys}, _OneFault, source="fault").fault
+    return parse(keys, _OneFault, source="fault").root
 
 
 def matching(pattern: str, device_ids: Sequence[str]) -> list[str]:

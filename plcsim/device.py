@@ -29,8 +29,8 @@ class Device:
 
     `scan(n)` makes the image of PLC scan n. Every read between two calls sees one and the same scan,
     but for what clients write: that shows at once, as in a PLC's memory, and is told to `on_write`, as
-    restarts are. Parameters without a signal are such memory only: 0, or what was written last. Devices of one map,
-    process and plc_scan_ms may share a `layout`.
+    restarts are. Parameters without a signal are such memory only: 0, or what was written last.
+    Devices of one map, process and plc_scan_ms may share a `layout`.
     """
 
     def __init__(

@@ -117,19 +117,23 @@ def add(
 
     Example: plcsim fault all add exception --code 4 --function 3 --probability 0.1
     """
-    rule: dict[str, Any] = {"kind": kind}
-    rule |= {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in keys.items()
-        if value not in (None, ())
-    }
-    if ms is not None:
-        rule["seconds"] = ms / 1000.0
-    rule |= dict(_setting(text) for text in settings)
-    fault_rule(rule)
+    rule = rule_of(kind, settings, ms, keys)
     reply = _ask(control, {"op": "fault", "device": device, "do": "add", "rule": rule})
     _tell(reply, as_json, "added")
     return 0
+
+
+def rule_of(kind: str, settings: tuple[str, ...], ms: float | None, keys: dict[str, Any]) -> dict[str, Any]:
+    """The keys of the rule that the options say. Raises InputError if they make none."""
+    rule: dict[str, Any] = {"kind": kind}
+    for key, value in keys.items():
+        if value not in (None, ()):
+            rule[key] = list(value) if isinstance(value, tuple) else value
+    if ms is not None:
+        rule["seconds"] = ms / 1000.0
+    rule |= dict(map(_setting, settings))
+    fault_rule(rule)
+    return rule
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -69,8 +69,10 @@ def _missing_unless(addresses_are_there: bool) -> None:
 def _read_bits(table: Table) -> Handler:
     def handle(memory: Memory, request: Request) -> bytes:
         address, count = _two_words(request.pdu)
-        wrong_unless(1 <= count <= MAX_READ_BITS)
-        _missing_unless(memory.is_readable(table, address, count))
+        if not 1 <= count <= MAX_READ_BITS:
+            raise RequestRefused(ExceptionCode.ILLEGAL_DATA_VALUE)
+        if not memory.is_readable(table, address, count):
+            raise RequestRefused(ExceptionCode.ILLEGAL_DATA_ADDRESS)
         bits = memory.images[table].data[address : address + count]
         return bytes((request.pdu[0], (count + 7) // 8)) + packed(bits)
 
@@ -80,8 +82,10 @@ def _read_bits(table: Table) -> Handler:
 def _read_registers(table: Table) -> Handler:
     def handle(memory: Memory, request: Request) -> bytes:
         address, count = _two_words(request.pdu)
-        wrong_unless(1 <= count <= MAX_READ_REGISTERS)
-        _missing_unless(memory.is_readable(table, address, count))
+        if not 1 <= count <= MAX_READ_REGISTERS:
+            raise RequestRefused(ExceptionCode.ILLEGAL_DATA_VALUE)
+        if not memory.is_readable(table, address, count):
+            raise RequestRefused(ExceptionCode.ILLEGAL_DATA_ADDRESS)
         data = memory.images[table].data[2 * address : 2 * (address + count)]
         return bytes((request.pdu[0], 2 * count)) + data
 

@@ -49,7 +49,7 @@ class ModbusServer:
         self.timed_out_connections = 0
         """Connections that were silent too long, or left a request unfinished too long."""
         answers_all = self.settings.unit_policy is UnitPolicy.ANY and len(self.units) == 1
-        self._any = next(iter(self.units.values())) if answers_all else None
+        self.any_unit = next(iter(self.units.values())) if answers_all else None
         self._is_gateway = len(self.units) > 1
         self._away: set[Unit] = set()
         """Devices behind a gateway that are restarting."""
@@ -138,11 +138,6 @@ class ModbusServer:
         waiting.cancel()
         for task in done & scanning:
             task.result()
-
-    def unit(self, unit_id: int) -> Unit | None:
-        """The device that answers to a unit id."""
-        unit = self.units.get(unit_id, self._any)
-        return None if self._away and unit in self._away else unit
 
     def opened(self, connection: Connection) -> None:
         """Take note of a connection, or end it, or another, if there are too many."""

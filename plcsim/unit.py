@@ -61,7 +61,10 @@ class Unit:
 
     def respond(self, request: Request) -> bytes:
         """The reply PDU, as if no fault were in force."""
-        return self._counted(respond(self.device, request, self._handlers))
+        pdu = respond(self.device, request, self._handlers)
+        if self._diagnostics:
+            self._diagnostics.count(pdu)
+        return pdu
 
     def reply(self, request: Request) -> Reply:
         """The reply as the faults in force want it."""

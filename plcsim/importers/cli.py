@@ -52,6 +52,13 @@ class _Exponent(click.ParamType):  # type: ignore[type-arg]  # generic since cli
 @click.option("--device-id", help="Of the new device.  [default: from FILE]")
 @click.option("--device", help="modpoll: which `device` of FILE.  [default: the first]")
 @click.option(
+    "--model-id",
+    "model_ids",
+    type=click.IntRange(1, 65534),
+    multiple=True,
+    help="sunspec: take model_ID.json from the folder FILE; several times, in the device's order.",
+)
+@click.option(
     "--base-address",
     type=click.IntRange(0, MAX_ADDRESS - 3),
     default=DEFAULT_BASE_ADDRESS,
@@ -79,6 +86,7 @@ def import_command(
     output: Path | None,
     device_id: str | None,
     device: str | None,
+    model_ids: tuple[int, ...],
     base_address: int,
     repeats: int,
     scale_factors: tuple[tuple[str, int], ...],
@@ -90,6 +98,8 @@ def import_command(
 
     Example: plcsim import model_1.json model_103.json --output inverter.yaml
     """
+    if model_ids:
+        files = _model_files(files, model_ids)
     if (format_ or _format_of(files[0])) == "sunspec":
         options = SunSpecOptions(base_address, repeats, dict(scale_factors))
         draft, report = import_sunspec(files, options)
@@ -107,6 +117,12 @@ def import_command(
         click.echo(line, err=True)
     click.echo(f"{report.summary()}{f'; wrote {output}' if output else ''}", err=True)
     return 1 if strict and (report.left_out or report.changed) else 0
+
+
+def _model_files(files: Sequence[Path], model_ids: Sequence[int]) -> tuple[Path, ...]:
+    if len(files) > 1 or not files[0].is_dir():
+        raise InputError(f"{files[-1]}: --model-id takes models from one folder, such as models/json")
+    return tuple(files[0] / f"model_{number}.json" for number in model_ids)
 
 
 def _format_of(path: Path) -> str:

@@ -77,7 +77,7 @@ _SPELLINGS = {
     "m³/h": "m3/h",
 }
 _POWER_FACTOR = re.compile(r"power.?factor|cos.?phi|(?:^|[^a-z])pf(?:[^a-z]|$)", re.IGNORECASE)
-_LINE_TO_LINE = re.compile(r"ppv|line.?to.?line|l[123].{0,4}l[123]|(?:ab|bc|ca).?line", re.IGNORECASE)
+_LINE_TO_LINE = re.compile(r"ppv|line.{0,3}to.{0,3}line|l[123].{0,4}l[123]|(?:ab|bc|ca).?line", re.IGNORECASE)
 _NO_SCALE_FACTOR = 0
 _SCALE_FACTORS = {"v": -1, "a": -2, "hz": -2, "c": -1, "%": -1, "cos()": -3, "pf": -3, "kw": -2}
 

@@ -24,6 +24,8 @@ MARKER = 0x53756E53
 DEFAULT_BASE_ADDRESS = 40_000
 
 _TABLE = Table.HOLDING_REGISTER
+_CHAIN = "sunspec"
+"""Component of what belongs to no model."""
 _REPEAT_POINTS = ("N", "NCrv")
 """Where older models keep the number of groups that repeat as their length says."""
 
@@ -46,9 +48,11 @@ def import_sunspec(paths: Sequence[Path], options: SunSpecOptions) -> tuple[Draf
     """
     models = [load_model(path) for path in paths]
     _check_scale_factors(models, options)
-    report, components = Report("points"), Names()
+    report, components, names = Report("points"), Names(), Names()
+    components.unique(_CHAIN)
     address = options.base_address
-    groups = [Group("marker", _TABLE, [_fixed("marker", address, MARKER, DataType.UINT32)])]
+    marker = _fixed("marker", address, MARKER, DataType.UINT32)
+    groups = [Group(names.unique("marker"), _TABLE, [marker])]
     gaps: list[Gap] = []
     address += 2
     for model in models:
@@ -59,7 +63,7 @@ def import_sunspec(paths: Sequence[Path], options: SunSpecOptions) -> tuple[Draf
                 f"with the end of the chain, {MAX_ADDRESS} is the last there is"
             )
         laid = _Layout(model, components, address, size, options, report)
-        groups += laid.groups()
+        groups += [Group(names.unique(laid.component), _TABLE, run) for run in laid.runs()]
         gaps += gaps_between(_TABLE, [range(address, address + size)], laid.entries)
         address += size
     end = [
@@ -73,7 +77,7 @@ def import_sunspec(paths: Sequence[Path], options: SunSpecOptions) -> tuple[Draf
             name=f"SunSpec device with model{'s' if len(models) > 1 else ''} {ids}",
             origin=f"{', '.join(path.name for path in paths)}: SunSpec model definitions",
             unit_id=1,
-            groups=[*groups, Group("end", _TABLE, end)],
+            groups=[*groups, Group(names.unique("end"), _TABLE, end)],
             gaps=gaps,
         ),
         report,
@@ -81,7 +85,7 @@ def import_sunspec(paths: Sequence[Path], options: SunSpecOptions) -> tuple[Draf
 
 
 def _fixed(name: str, address: int, value: int, data_type: DataType) -> Entry:
-    return Entry("sunspec", name, _TABLE, address, data_type, constant(value))
+    return Entry(_CHAIN, name, _TABLE, address, data_type, constant(value))
 
 
 def _check_scale_factors(models: Sequence[SunSpecModel], options: SunSpecOptions) -> None:
@@ -139,12 +143,9 @@ class _Layout:
         self.entries: list[Entry] = []
         self._place(model.group, self.component)
 
-    def groups(self) -> Iterator[Group]:
-        """The model in runs that one request can read."""
-        runs = list(split_runs(self.entries, MAX_READ_REGISTERS))
-        for number, run in enumerate(runs, 1):
-            part = f" {number}" if len(runs) > 1 else ""
-            yield Group(f"{self.component[: 62 - len(part)]}{part}", _TABLE, run)
+    def runs(self) -> list[list[Entry]]:
+        """The model in parts that one request can read."""
+        return list(split_runs(self.entries, MAX_READ_REGISTERS))
 
     def _chosen_exponents(self) -> dict[str, int]:
         """Of each scale factor: what the user said, else what the unit of its first user suggests."""
@@ -164,7 +165,8 @@ class _Layout:
             for number in range(1, point.count + 1):
                 suffix = f"_{number}" if point.count > 1 else ""
                 wished = point.name + suffix
-                name = names.unique(clean_name(point.name)[: 63 - len(suffix)] + suffix)
+                bare = clean_name(point.name).replace(".", "_")  # a dot parts component and name
+                name = names.unique(bare[: 63 - len(suffix)] + suffix)
                 self._place_point(point, component, name, f"{component}.{wished}")
                 self._address += point.size
         for inner in group.groups:

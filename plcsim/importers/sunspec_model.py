@@ -59,7 +59,7 @@ class Point(_Lenient):
     label: str = ""
     access: Literal["R", "RW"] = "R"
     mandatory: Literal["M", "O"] = "O"
-    symbols: list[Symbol] = Field(default_factory=list)
+    symbols: list[Symbol] = Field(default_factory=list, max_length=1000)
 
 
 class ModelGroup(_Lenient):
