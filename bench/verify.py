@@ -126,8 +126,8 @@ SELECT device_id, parameter_id, component, name, unit, low_limit, high_limit FRO
 def verify(connection: Connection[Any], writes: Sequence[Write] = ()) -> Verification:
     """Check everything in the connection's schema.
 
-    `writes` are what clients wrote to the emulated PLCs; without them a written set value counts as
-    wrong. The connection must not be used by anybody else meanwhile.
+    `writes` are what clients wrote to the emulated PLCs since the last restart; without them a written set
+    value counts as wrong. The connection must not be used by anybody else meanwhile.
     """
     checks = {name: Check(name) for name in INVARIANTS}
     verification = Verification(checks)

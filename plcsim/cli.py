@@ -1,12 +1,13 @@
 """The `plcsim` command.
 
-Commands import what they need when they run: the workers of a fleet start before that, and a short
-question does not wait for modules that it has no use for.
+Commands import what they need when they run: a short question does not wait for modules that it has no
+use for.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Emulate a PLC, or a fleet of them, over Modbus TCP, with values that anybody can recompute.
+    """Emulate a PLC over Modbus TCP, or a fleet of them, with values that anybody can recompute.
 
     Example: plcsim run configs/ald.yaml
     """
@@ -139,13 +140,11 @@ def fleet(
 
     Example: plcsim fleet configs/fleet.yaml --processes 2
     """
-    from plcsim.fleet.process import cores, start_worker
-
-    early = [start_worker() for _ in range(processes or cores())]
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads are of no use here, and bar a fork
 
     from plcsim.fleet.run import run_fleet
 
-    run_fleet(fleet_file, early, processes, journal_dir, control, as_json)
+    run_fleet(fleet_file, processes, journal_dir, control, as_json)
     return 0
 
 

@@ -126,6 +126,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._client_reads = True
+        self.heard_at = time.monotonic()  # it fetches replies, so it is there
         self._schedule_turn()
 
     def close(self) -> None:
@@ -212,6 +213,7 @@ class Connection(asyncio.BufferedProtocol):
         replies.clear()
         self._is_direct = False
         self._host.requests += 1
+        reply.sender = unit
         self._outbox.put(reply)
 
     def _schedule_turn(self) -> None:

@@ -170,8 +170,25 @@ def _is_our_user(connected: socket.socket) -> bool:
 
 
 def running() -> list[Path]:
-    """Control sockets in the runtime folder that somebody listens at, by name."""
-    return [path for path in sorted(runtime_folder().glob(f"*{_SUFFIX}")) if _somebody_listens(path)]
+    """Control sockets in the runtime folder that somebody listens at, by name; those that a killed
+    emulator left there are taken away."""
+    found = []
+    for path in sorted(runtime_folder().glob(f"*{_SUFFIX}")):
+        if _somebody_listens(path):
+            found.append(path)
+        elif not _is_alive(path.stem.rpartition("-")[2]):
+            path.unlink(missing_ok=True)
+    return found
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def find_running(control: Path | None) -> Path:

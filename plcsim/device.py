@@ -62,7 +62,7 @@ class Device:
         What clients wrote holds from the PLC scan of the write on. If the number jumps back, it stays.
         """
         if plc_scan < self.plc_scan:
-            self._history.go_back()
+            self._history.go_back(self.plc_scan, plc_scan)
             self._ahead.outdate()
         self._ahead.show(plc_scan, self._history, self.images)
         self.plc_scan = plc_scan

@@ -27,6 +27,7 @@ class History:
         self._stages: Sequence[Stage] = plan.process.stages
         """After the commands before `_pressed_at`."""
         self._pressed_at = -1
+        """PLC scan of the last commands; below 0 there were none."""
         self._pressed: dict[Command, bool] = {}
         for write in sorted(writes, key=lambda write: write.plc_scan):
             self.add(write)
@@ -68,17 +69,21 @@ class History:
             del held[: _in_force(held, since)]
         for legs in self._legs.values():
             del legs[: _in_force(legs, since)]
-        if self._pressed_at < plc_scan:
-            self._stages, self._pressed = self.stages, {}
-        self._stages = self._stages[_in_force(self._stages, since) :]
+        if self._pressed_at >= 0:
+            if self._pressed_at < plc_scan:
+                self._stages, self._pressed = self.stages, {}
+            self._stages = self._stages[_in_force(self._stages, since) :]
 
-    def go_back(self) -> None:
-        """Let all that was written hold before, too: the PLC scan number jumped back, the memory did not.
+    def go_back(self, reached: int, plc_scan: int) -> None:
+        """Let what was written hold, and the commanded process go on, though the PLC scan number jumped back.
 
         Lags are at their set values then. PLC scans that come twice are recomputable no more.
         """
         self.held = {key: [(0, held[-1][1])] for key, held in self.held.items()}
         self._legs = {key: [Leg(0, 0, legs[-1].target, legs[-1].target)] for key, legs in self._legs.items()}
+        if self._pressed_at >= 0:
+            self._stages = self._plan.process.renumbered(self.stages, reached + 1, plc_scan)
+            self._pressed_at, self._pressed = 0, {}
 
 
 def _in_force(parts: Sequence[tuple[int, float] | Leg | Stage], plc_scan: int) -> int:

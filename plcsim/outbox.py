@@ -121,7 +121,8 @@ class Outbox:
         """End a half-open connection once the client has: nobody reads, so nobody else would notice, and
         each would cost an open file for ever."""
         sock = self._transport.get_extra_info("socket")
-        if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _CLIENT_HAS_LEFT:
+        info = getattr(socket, "TCP_INFO", None)  # elsewhere than on Linux it stays until the server ends
+        if info and sock.getsockopt(socket.IPPROTO_TCP, info, 1)[0] in _CLIENT_HAS_LEFT:
             self._transport.abort()
         else:
             self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look)

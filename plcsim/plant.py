@@ -31,6 +31,9 @@ from plcsim.writes import Event
 
 Content = dict[str, Any]
 
+_MANY_FILES = 65_536
+"""Enough where the system names no limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -169,9 +172,10 @@ class Plant:
 def raise_file_limit() -> int:
     """Let this process open as many files (so: connections) as it may; returns how many that is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+    most = _MANY_FILES if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
 
 
 def places_of(endpoints: Sequence[Endpoint], ports: Sequence[int]) -> Iterator[Content]:

@@ -191,6 +191,11 @@ class Process:
             return stages
         return self._with_what_follows([*(stage for stage in reached if stage.first < at), now])
 
+    def renumbered(self, stages: Sequence[Stage], plc_scan: int, new: int) -> Sequence[Stage]:
+        """What goes on from a PLC scan, as if that scan had another number."""
+        now = [stage for stage in stages if stage.first <= plc_scan][-1]
+        return self._with_what_follows([self._moved_to(now, plc_scan)._replace(first=new)])
+
     def _told(self, now: Stage, command: Command) -> Stage:
         mode = now.mode
         if mode is Mode.MOVING and now.place < self._idle_scans:

@@ -51,8 +51,6 @@ class ModbusServer:
         answers_all = self.settings.unit_policy is UnitPolicy.ANY and len(self.units) == 1
         self.any_unit = next(iter(self.units.values())) if answers_all else None
         self._is_gateway = len(self.units) > 1
-        self._away: set[Unit] = set()
-        """Devices behind a gateway that are restarting."""
         self._connections: set[Connection] = set()
         self._listeners = [
             Listener(each, port, lambda: Connection(self, everything))
@@ -167,6 +165,8 @@ class ModbusServer:
     def _follow_faults(self) -> None:
         """Do what the rules on connections and devices ask for now, and again when a window next opens
         or closes."""
+        # the next edge first: one that passes meanwhile is looked at twice, and not never
+        edges = [edge for unit in self.units.values() if (edge := unit.faults.until_next_edge()) is not None]
         for unit in self.units.values():
             for fault in unit.faults.due_once(Restart, ClockJump):
                 if isinstance(fault.rule, ClockJump):
@@ -176,32 +176,33 @@ class ModbusServer:
                     for connection in [] if self._is_gateway else list(self._connections):
                         connection.reset()
                 unit.faults.has_landed(fault, unit.device.plc_scan)
-        if self._is_gateway:
-            self._away = {
-                unit
-                for unit in self.units.values()
-                if any(fault.rule.for_s for fault in unit.faults.open_now(Restart))
-            }
+            restarting = any(fault.rule.for_s for fault in unit.faults.open_now(Restart))
+            unit.is_away = self._is_gateway and restarting
+        if self._is_refusing():  # at once, and again in case it is just being opened
+            for listener in (*self._listeners, *self._secure):
+                listener.refuse()
         self._in_background(self._open_or_refuse())
-        edges = [edge for unit in self.units.values() if (edge := unit.faults.until_next_edge()) is not None]
         if self._edge:
             self._edge.cancel()
         self._edge = asyncio.get_running_loop().call_later(min(edges), self._follow_faults) if edges else None
 
     async def _open_or_refuse(self) -> None:
         async with self._changing:
-            refusing = False
-            for unit in self.units.values():
-                for fault in unit.faults.open_now(Refuse, Restart):
-                    if isinstance(fault.rule, Refuse) or (fault.rule.for_s and not self._is_gateway):
-                        refusing = True
-                        if not fault.landed:
-                            unit.faults.has_landed(fault, unit.device.plc_scan)
             for listener in (*self._listeners, *self._secure):
-                if refusing:
+                if self._is_refusing():
                     listener.refuse()
                 else:
                     await listener.open()
+
+    def _is_refusing(self) -> bool:
+        refusing = False
+        for unit in self.units.values():
+            for fault in unit.faults.open_now(Refuse, Restart):
+                if isinstance(fault.rule, Refuse) or (fault.rule.for_s and not self._is_gateway):
+                    refusing = True
+                    if not fault.landed:
+                        unit.faults.has_landed(fault, unit.device.plc_scan)
+        return refusing
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -225,7 +226,7 @@ class ModbusServer:
             if (owes or is_idle) and not connection.is_half_open:
                 log.info("closing %s: %s", connection.peer, "request not complete" if owes else "idle")
                 self.timed_out_connections += 1
-                connection.close()
+                connection.abort()  # it may never fetch what is waiting for it
         self._sweep_later()
 
 

@@ -26,6 +26,8 @@ class TruthPlan:
         self.commands = self._commands(config)
         """By parameter_id of the push buttons."""
         self.lags = {p.parameter_id: p.signal for p in self.parameters if isinstance(p.signal, Lag)}
+        self.noisy = frozenset(i for i in self.with_signal if _is_noisy(self.parameters[i]))
+        """Columns whose noise can be computed in one go: it is of the PLC scans that are asked for."""
         self.look_back = max((p.signal.update_every for p in self.parameters if p.signal), default=1) - 1
         """By how many PLC scans a value can be late because its signal seldom updates it."""
         self._followers: dict[int, list[int]] = {}
@@ -65,3 +67,8 @@ class TruthPlan:
             return {}
         ids = {p.full_name: p.parameter_id for p in self.parameters if p.data_type is DataType.BOOL}
         return {ids[name]: command for command, name in config.process.commands.named().items()}
+
+
+def _is_noisy(parameter: Parameter) -> bool:
+    signal = parameter.signal
+    return signal is not None and signal.is_noisy and signal.update_every == 1

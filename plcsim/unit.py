@@ -17,11 +17,12 @@ from plcsim.faults.selection import Windowed
 from plcsim.faults.spoiled_memory import SpoiledMemory
 from plcsim.files import Files, read_fifo_queue
 from plcsim.identification import read_device_identification, report_server_id
-from plcsim.limits import FunctionCode
+from plcsim.limits import ExceptionCode, FunctionCode
 from plcsim.pdu import Request, exception_reply
 from plcsim.reply import Reply
 from plcsim.requests import HANDLERS, Handler, respond
 from plcsim.scanner import Scanner
+from plcsim.server_config import UnitPolicy
 
 RuleT = TypeVar("RuleT", bound=Windowed)
 
@@ -41,6 +42,8 @@ class Unit:
         self.faults = FaultEngine(device.config.device.device_id, device.config.device.seed, record_fault)
         for rule in device.config.faults:
             self.faults.add(rule)
+        self.is_away = False
+        """It is restarting, and the gateway in front of it answers instead."""
         self._start_anew()
 
     def _start_anew(self) -> None:
@@ -68,6 +71,8 @@ class Unit:
 
     def reply(self, request: Request) -> Reply:
         """The reply as the faults in force want it."""
+        if self.is_away:
+            return self._reply_of_gateway(request)
         hits = list(self.faults.hits(request))
         on_reply = _of(hits, ReplyRule)
         silences = [hit for hit in on_reply if hit.rule.is_silence]
@@ -83,6 +88,11 @@ class Unit:
             if hit.rule.spoil(reply, hit.dice):
                 self._landed(hit, request)
         return reply
+
+    def _reply_of_gateway(self, request: Request) -> Reply:
+        pdu = exception_reply(request.function_code, ExceptionCode.GATEWAY_TARGET_FAILED)
+        silent = self.device.config.server.unit_policy is UnitPolicy.STRICT_SILENT
+        return Reply(request.transaction_id, request.unit_id, pdu, most_bytes=0 if silent else None)
 
     def _respond_to(self, request: Request, hits: Sequence[ActiveFault[ImageRule]]) -> bytes:
         if not hits:

@@ -2,4 +2,13 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["fix_emulator", "fix_faults", "fix_postgres", "fix_proxy", "fix_scans", "fix_logger", "fix_plant"]
+pytest_plugins = [
+    "fix_emulator",
+    "fix_faults",
+    "fix_postgres",
+    "fix_proxy",
+    "fix_scans",
+    "fix_server",
+    "fix_logger",
+    "fix_plant",
+]

@@ -213,6 +213,13 @@ def flat(flat_file: Path) -> Iterator[Emulator]:
         yield emulator
 
 
+@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
+def flat_either(request: pytest.FixtureRequest, flat_file: Path) -> Iterator[Emulator]:
+    """The same on either event loop; it must not have logged anything when it ends."""
+    with emulating(flat_file, uvloop=request.param == "uvloop") as emulator:
+        yield emulator
+
+
 @pytest.fixture
 def client(flat: Emulator) -> Iterator[RawClient]:
     with flat.connect() as connected:

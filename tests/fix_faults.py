@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from fix_emulator import DEADLINE_S, RawClient
@@ -101,12 +101,6 @@ class Site:
         return RawClient(self.server.port)
 
 
-class Serve(Protocol):
-    """Starts a site of these device files; it ends with the test."""
-
-    def __call__(self, *files: Path, start_scan: int = 0, uvloop: bool = True) -> Site: ...
-
-
 @contextmanager
 def serving(units: Callable[[], Mapping[int, Unit]], uvloop: bool = True) -> Iterator[Site]:
     """A site until the end of the block; nothing may have gone wrong in its event loop."""
@@ -157,3 +151,17 @@ def units_of(*files: Path, start_scan: int = 0) -> Callable[[], dict[int, Unit]]
     return lambda: {
         number: Unit(Device(load_device(file)), start_scan) for number, file in enumerate(files, 1)
     }
+
+
+@pytest.fixture
+def flat_site(flat_file: Path, either_loop: bool) -> Iterator[Site]:
+    """The flat device, with either event loop."""
+    with serving(units_of(flat_file), either_loop) as site:
+        yield site
+
+
+@pytest.fixture
+def moving(moving_file: Path) -> Iterator[Site]:
+    """The moving device at PLC scan 65535; the next one changes both registers of its number."""
+    with serving(units_of(moving_file, start_scan=65535)) as site:
+        yield site

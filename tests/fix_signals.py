@@ -66,11 +66,11 @@ def happens(spec: Spec, scan: int, ms: float, key: int) -> bool:
 
 
 def spike(spec: Spec, scan: int, ms: float, key: int) -> float:
-    return spec["base"] + spec["height"] * happens(spec, scan, ms, key) + noise(spec, scan, key)
+    return float(spec["base"] + spec["height"] * happens(spec, scan, ms, key)) + noise(spec, scan, key)
 
 
 def dip(spec: Spec, scan: int, ms: float, key: int) -> float:
-    return spec["base"] - spec["depth"] * happens(spec, scan, ms, key) + noise(spec, scan, key)
+    return float(spec["base"] - spec["depth"] * happens(spec, scan, ms, key)) + noise(spec, scan, key)
 
 
 def trend(spec: Spec, scan: int, ms: float, key: int) -> float:

@@ -112,7 +112,7 @@ CONFIGS = {(mode, failing): config(mode, failing)
 
 
 @pytest.mark.parametrize(("mode", "failing"), CONFIGS)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, database=None)
 @given(pressed=presses)
 def test_device_and_truth_do_what_the_commands_say(
     mode: str, failing: bool, pressed: dict[int, list[tuple[int, bool]]]

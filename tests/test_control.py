@@ -111,6 +111,20 @@ def test_a_socket_that_a_killed_emulator_left_is_replaced(private: Path, tmp_pat
     assert not path.exists()
 
 
+def test_sockets_of_killed_emulators_are_taken_away_and_those_of_running_ones_are_not(private: Path) -> None:
+    with emulating(ALD_FILE):
+        (alive,) = running()
+        command = [sys.executable, "-m", "plcsim", "run", str(ALD_FILE), "--port", "0"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            process.stdout.readline()
+            assert len(running()) == 2
+            process.kill()
+        assert len(list(private.iterdir())) == 2
+        assert running() == [alive]
+        assert list(private.iterdir()) == [alive]
+
+
 def test_a_socket_that_somebody_listens_at_is_not_taken(private: Path, flat_file: Path) -> None:
     path = private.parent / "control.sock"
     with emulating(ALD_FILE, "--control", str(path)):
@@ -152,7 +166,7 @@ def test_the_only_emulator_is_found_and_of_several_one_must_be_named(private: Pa
         (b'{"op": "fault", "device": "x"}', "'x' is no device here; there are ald-1 (or all, or a pattern)"),
         (
             b'{"op": "fault", "do": "add", "rule": {"kind": "delay"}}',
-            "fault: fault.seconds: is missing",
+            "fault: seconds: is missing",
         ),
         (
             b'{"op": "fault", "do": "remove", "name": "x"}',

@@ -14,10 +14,12 @@ from fix_machine import (
     FOLLOW_ID,
     LAG_ID,
     NOTE,
+    NUMBER_ID,
     SET_VALUE,
     SET_VALUE_ID,
     START,
     STATE_ID,
+    STEP_ID,
     STOP,
     Operated,
     machine,
@@ -37,6 +39,7 @@ from plcsim.writes import Change, Restart, Write, WriteRecord
 
 MACHINE = machine()
 COMMANDED = machine(mode="commanded")
+FAILING = machine(failures=[{"execution": 5, "step": "cool"}])
 
 
 def settled(value: float) -> bytes:
@@ -138,7 +141,7 @@ operations = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, database=None)
 @given(operations=operations)
 def test_whatever_happens_the_image_is_the_truth_of_its_epoch(operations: list[tuple[str, Any]]) -> None:
     operated, note = Operated(COMMANDED), 0
@@ -172,6 +175,38 @@ def test_what_was_written_stays_when_the_plc_scan_number_jumps_back() -> None:
     assert operated.shown()[SET_VALUE_ID] == 300.0
     assert operated.shown()[LAG_ID] == 300.0
     assert operated.shown()[FOLLOW_ID] == pytest.approx(300.0, abs=0.5)
+
+
+def test_a_commanded_process_goes_on_when_the_plc_scan_number_jumps_back() -> None:
+    operated = Operated(COMMANDED)
+    shown = []
+
+    def look(plc_scan: int) -> None:
+        operated.device.scan(plc_scan)
+        values = operated.shown()
+        shown.append((values[STATE_ID], values[STEP_ID], values[NUMBER_ID]))
+
+    operated.device.scan(1000)
+    operated.press(START)
+    look(1004)
+    look(500)
+    operated.press(STOP)
+    look(501)
+    look(600)
+    operated.press(START)
+    look(601)
+    look(610)
+    assert shown == [(1, 2, 1), (1, 2, 1), (2, 1, 1), (2, 1, 1), (1, 1, 1), (0, 0, 2)]
+
+
+@settings(max_examples=30, deadline=None, database=None)
+@given(visited=st.lists(st.integers(0, 200), min_size=1, max_size=12))
+def test_without_writes_the_image_is_the_truth_in_whatever_order(visited: list[int]) -> None:
+    operated, truth = Operated(FAILING), Truth(FAILING)
+    for plc_scan in visited:
+        operated.device.scan(plc_scan)
+        shown = operated.shown()
+        assert all(shown[i] == truth.value_at(i, plc_scan) for i in shown if i != 21)
 
 
 def of_types(types: list[tuple[str, dict[str, Any]]]) -> DeviceConfig:
@@ -289,10 +324,75 @@ def test_devices_of_a_fleet_take_turns_in_looking_ahead() -> None:
     for number in range(200):
         config = ald.model_copy(update={"device": ald.device.model_copy(update={"device_id": f"d{number}"})})
         device = Device(config, layout=layout)
-        turns.add(device._ahead._end)
+        turns.add(device._ahead._batches[0].end)
     assert len(turns) > 0.9 * AHEAD
     assert min(turns) >= 1
     assert max(turns) <= AHEAD
+
+
+def large_machine() -> DeviceConfig:
+    """900 parameters, more than are computed in one go; 30 set values, each followed by 20 others."""
+    set_values = [
+        {"id": i + 1, "component": "w", "name": f"w{i}", "address": i, "type": "uint16", "writable": True,
+         "signal": {"kind": "constant", "value": i}}
+        for i in range(30)
+    ]  # fmt: skip
+    followers = [
+        {"id": 100 + i, "component": "v", "name": f"v{i}", "address": 4 * i, "type": "float64",
+         "setpoint": f"w.w{i % 30}", "signal": {"kind": "follow" if i % 2 else "lag", "noise": 1,
+                                                **({} if i % 2 else {"tau_s": 3})}}
+        for i in range(600)
+    ]  # fmt: skip
+    bits = [
+        {"id": 800 + i, "component": "b", "name": f"b{i}", "address": 2400 + i // 16, "bit": i % 16,
+         "type": "bool", "signal": {"kind": "square", "low": 0, "high": 1, "period_s": 0.2 + i / 50}}
+        for i in range(270)
+    ]  # fmt: skip
+    return parse_device(
+        {
+            "device": {"device_id": "large", "plc_scan_ms": 100},
+            "groups": [
+                {"name": "w", "table": "holding_register", "parameters": set_values},
+                {"name": "v", "table": "input_register", "consistent": False, "parameters": followers + bits},
+            ],
+        }
+    )
+
+
+LARGE = large_machine()
+
+
+@settings(max_examples=10, deadline=None, database=None)
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(1, 90), st.integers(0, 29), st.lists(st.integers(0, 0xFFFF), max_size=15)),
+        min_size=5,
+        max_size=25,
+    )
+)
+def test_a_device_that_is_computed_in_batches_is_the_truth_of_each_plc_scan(
+    steps: list[tuple[int, int, list[int]]],
+) -> None:
+    operated, truth = Operated(LARGE), Truth(LARGE)
+    ids = [p.parameter_id for p in LARGE.register_map.parameters]
+    for advance, address, registers in steps:
+        written = registers[: 30 - address]
+        if written:
+            data = struct.pack(f">{len(written)}H", *written)
+            operated.device.write(Table.HOLDING_REGISTER, address, data)
+        operated.device.scan(operated.device.plc_scan + advance)
+        row = truth.values_at(np.array([operated.device.plc_scan]), operated.writes)[0]
+        assert operated.shown() == dict(zip(ids, row.tolist(), strict=True))
+
+
+def test_no_plc_scan_waits_for_all_of_a_large_device() -> None:
+    operated = Operated(LARGE)
+    ahead = operated.device._ahead
+    operated.device.scan(1)
+    for plc_scan in range(2, 200):
+        ends = [batch.end for batch in ahead._batches]
+        operated.device.scan(plc_scan)
+        assert sum(batch.end != end for batch, end in zip(ahead._batches, ends, strict=True)) <= 1
 
 
 def test_an_image_that_somebody_keeps_does_not_change() -> None:

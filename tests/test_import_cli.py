@@ -11,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sunspec2
 from fix_emulator import DEADLINE_S, Emulator
 
 from plcsim.device_file import load_device
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = Path(__file__).parent / "import"
+PUBLIC = Path(sunspec2.__file__).parent / "models" / "json"
 METER, BATTERY = SAMPLES / "meter.csv", SAMPLES / "battery.json"
 PAGE = (ROOT / "docs" / "import.md").read_text(encoding="utf-8")
 MODULES = {"plcsim": "plcsim", "plclogger": "logger"}
@@ -69,9 +71,17 @@ def test_the_format_can_be_said(tmp_path: Path) -> None:
     assert run("plcsim", "import", path, "--format", "sunspec")[0] == 0
 
 
+def test_models_can_be_taken_by_id_from_a_folder() -> None:
+    code, out, _ = run("plcsim", "import", PUBLIC, "--model-id", "1", "--model-id", "103")
+    assert code == 0
+    assert "# Made by `plcsim import` from model_1.json, model_103.json: SunSpec model definitions.\n" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        ([METER, "--model-id", "1"], "meter.csv: --model-id takes models from one folder"),
+        ([SAMPLES, "--model-id", "1"], "model_1.json: cannot be read: No such file or directory"),
         ([METER, METER], "meter.csv: one modpoll file makes one device file; import it by itself"),
         ([METER, "--device", "x"], "meter.csv: has no device 'x'; there are 'meter01'"),
         ([METER, "--device-id", "a\nb"], "--device-id 'a\\nb': is not a name"),

@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 import sunspec2.modbus.client as sunspec_client
 from fix_emulator import DEADLINE_S, Emulator
+from fix_logger import plclogger
+from fix_postgres import Schema
 from pymodbus.client import ModbusTcpClient
 
 from plcsim.device_file import load_device
 from plcsim.parameters import DataType
+from plcsim.signals import Constant, Missing
 
 FOLDER = Path(__file__).parent.parent / "configs" / "devices"
 INVERTER, SDM630, B23 = (
@@ -49,6 +52,28 @@ def test_each_says_its_source_and_has_a_plan(path: Path) -> None:
     plan = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=True).stdout
     requests = [line for line in plan.splitlines() if " addresses, " in line]
     assert len(requests) == {INVERTER: 1, SDM630: 6, B23: 7}[path]
+
+
+@pytest.mark.parametrize("path", [INVERTER, SDM630, B23], ids=lambda p: p.stem)
+def test_each_is_logged_and_what_it_has_not_is_stored_as_such(
+    path: Path, start_emulator: Callable[..., Emulator], schema: Schema
+) -> None:
+    port = start_emulator(path).port
+    done = plclogger(
+        "run", path, "--plc", f"127.0.0.1:{port}", "--database", schema.conninfo,
+        "--schema", schema.name, "--for", "1s", "--interval", "100ms",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    logged = load_device(path).register_map.logged
+    signals = {p.parameter_id: p.signal for p in logged}
+    scans = schema.value("SELECT count(DISTINCT scan) FROM parameter_value_history")
+    rows = schema.rows("SELECT parameter_id, quality, value FROM parameter_value_history")
+    assert len(rows) == scans * len(logged) > 0
+    for parameter_id, quality, value in rows:
+        signal = signals[parameter_id]
+        assert (quality == 192) == (value is not None) == (not isinstance(signal, Missing))
+        if isinstance(signal, Constant):
+            assert value == pytest.approx(signal.value, rel=1e-6)
 
 
 def test_a_sunspec_client_gets_plant_values_that_fit_each_other(

@@ -123,6 +123,22 @@ def test_a_model_longer_than_a_request_is_cut_into_groups(tmp_path: Path) -> Non
     assert [run.address for run in runs] == [40000]
 
 
+def test_names_that_a_model_chooses_badly_stay_apart(tmp_path: Path) -> None:
+    points = [{"name": name, "type": "uint16", "size": 1} for name in ("ID", "L", "marker", "a.b", "a_b")]
+    inner_group = {"name": "a", "type": "group", "points": [{"name": "b", "type": "uint16", "size": 1}]}
+    paths = []
+    for number, name in enumerate(["sunspec", "end", "marker", "sunspec"], 64900):
+        paths.append(tmp_path / f"{number}.json")
+        group = {"name": name, "type": "group", "points": points, "groups": [inner_group]}
+        paths[-1].write_text(json.dumps({"id": number, "group": group}), encoding="utf-8")
+    config, report = imported(tmp_path, *paths)
+    assert report.taken == 4 * 6
+    called = [str(remark) for remark in report.changed[:2]]
+    assert called == ["sunspec_2.a.b: is called 'a_b'", "sunspec_2.a_b: is called 'a_b_2'"]
+    names = [group.name for group in config.groups]
+    assert names == ["marker", "sunspec_2", "end", "marker_2", "sunspec_3", "end_2"]
+
+
 def test_names_of_values_stand_in_comments(tmp_path: Path) -> None:
     imported(tmp_path, BATTERY)
     text = (tmp_path / "device.yaml").read_text()

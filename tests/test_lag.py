@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from plcsim.config import DeviceConfig
 from plcsim.errors import ConfigError
-from plcsim.truth import Truth, Values
+from plcsim.signals import Values
+from plcsim.truth import Truth
 from plcsim.writes import Write
 
 TAU_S, SCAN_S, AT_REST = 2.0, 0.1, 20.0
@@ -41,7 +42,7 @@ def written(changes: dict[int, list[float]]) -> list[Write]:
     return [Write(scan, SET_VALUE_ID, value) for scan in sorted(changes) for value in changes[scan]]
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None, database=None)
 @given(changes=changes)
 def test_a_lag_is_the_recursion_of_a_first_order_system(changes: dict[int, list[float]]) -> None:
     assert lag_of(PLAIN, 250, written(changes)) == pytest.approx(recursion(250, changes), abs=1e-9)
@@ -62,7 +63,7 @@ def test_noise_lies_on_a_lag_and_does_not_disturb_it() -> None:
     assert np.abs(noisy - plain).max() > 0.4
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None, database=None)
 @given(changes=changes, ahead=st.lists(st.integers(1, 90), max_size=6))
 def test_device_and_truth_agree_to_the_last_bit(changes: dict[int, list[float]], ahead: list[int]) -> None:
     operated = Operated(PLAIN)

@@ -73,7 +73,7 @@ def test_every_kind_is_here() -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: str(spec["kind"]))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None, database=None)
 @given(visited=st.lists(scans, min_size=1, max_size=20), ms=plc_scan_ms, key=st.integers(0, 2**64 - 1))
 def test_values_are_those_of_a_scalar_computation(
     spec: dict[str, Any], visited: list[int], ms: float, key: int
@@ -85,7 +85,7 @@ def test_values_are_those_of_a_scalar_computation(
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: str(spec["kind"]))
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None, database=None)
 @given(every=st.integers(1, 50), first=st.integers(0, 10**6))
 def test_a_slow_value_changes_only_every_so_many_plc_scans(
     spec: dict[str, Any], every: int, first: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, field_validator
+from pydantic import ConfigDict, Field, TypeAdapter, field_validator
 
 from plcsim.faults.image_rules import BitFlips, Frozen, NotANumber, Torn
 from plcsim.faults.reply_rules import (
@@ -102,5 +102,7 @@ FaultRule = (
 
 FaultField = Annotated[FaultRule, Field(discriminator="kind")]
 
-FAULT_RULE: TypeAdapter[FaultRule] = TypeAdapter(FaultField)
+FAULT_RULE: TypeAdapter[FaultRule] = TypeAdapter(
+    FaultField, config=ConfigDict(defer_build=True)
+)
 """Makes a rule from the keys of YAML, JSON or the command line; raises pydantic.ValidationError."""

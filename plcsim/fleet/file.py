@@ -57,6 +57,8 @@ class OverridesSpec(_Strict):
 class EntrySpec(_Strict):
     """Devices of one template."""
 
+    model_config = ConfigDict(defer_build=True)  # FleetFile builds it
+
     template: str = Field(min_length=1)
     """A device file; relative to the fleet file."""
     count: int = Field(default=1, ge=1, le=MAX_DEVICES)
@@ -112,7 +114,8 @@ def load_fleet(path: Path) -> Fleet:
             if entry.template not in templates:
                 templates[entry.template] = _template(place, path.parent / entry.template)
             changed = _overridden(place, templates[entry.template], entry)
-            endpoints.extend(_endpoints(place, entry, changed, entry.host or file.fleet.host))
+            folder = (path.parent / entry.template).parent
+            endpoints.extend(_endpoints(place, entry, changed, entry.host or file.fleet.host, folder))
         _check_unique(file, endpoints)
 
     file = load_yaml(path, FleetFile, check)
@@ -175,7 +178,9 @@ def _copy(config: DeviceConfig, **update: Any) -> DeviceConfig:
     return copied
 
 
-def _endpoints(place: Place, entry: EntrySpec, config: DeviceConfig, host: str) -> Iterator[Endpoint]:
+def _endpoints(
+    place: Place, entry: EntrySpec, config: DeviceConfig, host: str, folder: Path
+) -> Iterator[Endpoint]:
     numbers = range(entry.first, entry.first + entry.count)
     names = _names(place, entry.device_id, numbers)
     addresses = _addresses(place, entry, host)
@@ -200,7 +205,7 @@ def _endpoints(place: Place, entry: EntrySpec, config: DeviceConfig, host: str) 
                     modbus=config.modbus.model_copy(update=where),
                 )
             )
-        yield Endpoint(at, port, tuple(devices))
+        yield Endpoint(at, port, tuple(devices), folder)
 
 
 def _names(place: Place, pattern: str, numbers: range) -> list[str]:

@@ -86,11 +86,10 @@ class Link:
             self._writer.write(packed(Stop()))
             self._writer.close()
         try:
-            await asyncio.to_thread(self._process.wait, _END_S)
+            code = await asyncio.to_thread(self._process.wait, _END_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            await asyncio.to_thread(self._process.wait)
-        code = self._process.returncode
+            code = await asyncio.to_thread(self._process.wait)
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     def _gone(self) -> WorkerGoneError:

@@ -1,9 +1,9 @@
-"""What `plcsim fleet` does: workers that were started early get the devices of the fleet file."""
+"""What `plcsim fleet` does: reads the fleet file, starts the workers, supervises them."""
 
 from __future__ import annotations
 
 import asyncio
-import resource
+import gc
 from pathlib import Path
 
 import click
@@ -12,9 +12,10 @@ from plcsim.control import default_socket
 from plcsim.errors import InputError, PlcsimError
 from plcsim.event_loop import new_event_loop
 from plcsim.fleet.file import Fleet, load_fleet
-from plcsim.fleet.process import WorkerProcess, cores, dismiss, start_worker
+from plcsim.fleet.process import cores, start_workers
 from plcsim.fleet.supervisor import Supervisor
 from plcsim.fleet.view import new_view
+from plcsim.fleet.worker import work
 from plcsim.plant import raise_file_limit
 
 _FILES_BESIDE = 64
@@ -22,33 +23,21 @@ _FILES_BESIDE = 64
 
 
 def run_fleet(
-    path: Path,
-    early: list[WorkerProcess],
-    processes: int | None,
-    journal_folder: Path | None,
-    control: Path | None,
-    as_json: bool,
+    path: Path, processes: int | None, journal_folder: Path | None, control: Path | None, as_json: bool
 ) -> None:
     """Serve a fleet until SIGINT or SIGTERM.
 
     Raises InputError if its file or a folder cannot be used, ListenError if an address cannot be
     bound; then no process is left.
     """
-    workers = list(early)
-    try:
-        fleet = load_fleet(path)
-        if journal_folder:
-            _make_folder(journal_folder)
-        wanted = min(processes or fleet.processes or cores(), len(fleet.endpoints))
-        _check_file_limit(fleet, wanted, journal_folder is not None)
-        dismiss(workers[wanted:])
-        workers[wanted:] = [start_worker() for _ in range(wanted - len(workers))]
-        supervisor = Supervisor(
-            fleet, workers, new_view(as_json), _say, journal_folder, control or default_socket(fleet.name)
-        )
-    except BaseException:
-        dismiss(workers)
-        raise
+    fleet = load_fleet(path)
+    if journal_folder:
+        _make_folder(journal_folder)
+    count = min(processes or fleet.processes or cores(), len(fleet.endpoints))
+    _check_file_limit(fleet, count, journal_folder is not None)
+    view, socket = new_view(as_json), control or default_socket(fleet.name)
+    gc.freeze()  # what is loaded stays as it is, so that the workers share its memory
+    supervisor = Supervisor(fleet, start_workers(count, work), view, _say, journal_folder, socket)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(supervisor.run())
 
@@ -57,7 +46,7 @@ def _check_file_limit(fleet: Fleet, workers: int, journals: bool) -> None:
     limit = raise_file_limit()
     most = -(-len(fleet.endpoints) // workers)
     needed = most + (most if journals else 0) + _FILES_BESIDE
-    if limit != resource.RLIM_INFINITY and needed > limit:
+    if needed > limit:
         raise PlcsimError(
             f"a process would need {needed} open files and may have {limit}: "
             "raise the hard limit (ulimit -Hn), or use more --processes"

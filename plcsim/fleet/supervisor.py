@@ -108,7 +108,7 @@ class Supervisor:
         to = "" if first is last else f" to {last['host']}:{last['port']}"
         return (
             f"{self._name}: {len(devices)} devices at {first['host']}:{first['port']}{to} "
-            f"in {len(self._posts)} processes; Ctrl-C stops"
+            f"in {len(self._posts)} process{'' if len(self._posts) == 1 else 'es'}; Ctrl-C stops"
         )
 
     async def _assign(self, post: _Post) -> None:
@@ -167,7 +167,8 @@ class Supervisor:
 
     async def _look_at(self, post: _Post) -> None:
         with suppress(PlcsimError, TimeoutError):  # then what it told last stays
-            post.latest = PlantStatus(**await post.link.ask({"op": "status"}))
+            async with asyncio.timeout(_STATUS_S):
+                post.latest = PlantStatus(**await post.link.ask({"op": "status"}))
 
     async def handle(self, message: dict[str, Any]) -> dict[str, Any]:
         """Answer a request of the control socket."""

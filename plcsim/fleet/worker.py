@@ -29,16 +29,22 @@ from plcsim.plant import Plant, raise_file_limit
 from plcsim.runner import first_of
 
 
-def main() -> None:
-    """Entry point: `python -m plcsim.fleet.worker DESCRIPTOR`, the worker's end of the socket pair."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor to hear
+def work(pair: socket.socket) -> int:
+    """Serve what the supervisor assigns over the pair, until it says stop or is gone; the exit code."""
     raise_file_limit()
-    pair = socket.socket(fileno=int(sys.argv[1]))
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_work(pair))
     except PlcsimError as exc:
-        sys.exit(f"plcsim: {exc}")
+        print(f"plcsim: {exc}", file=sys.stderr)  # noqa: T201 - it has no command line to tell it
+        return exc.exit_code
+    return 0
+
+
+def main() -> None:
+    """Entry point of a worker that is a new program; its argument is the descriptor of its end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor to hear
+    sys.exit(work(socket.socket(fileno=int(sys.argv[1]))))
 
 
 async def _work(pair: socket.socket) -> None:

@@ -144,7 +144,7 @@ def _write(draft: Draft, report: Report, files: Sequence[Path], output: Path | N
             problem = str(exc).removeprefix(str(trial)).lstrip(":")
             raise InputError(f"{files[0]}: does not make a device file: {printable(problem)}") from None
     if output is None:
-        click.echo(content, nl=False)
+        click.echo(content.encode(), nl=False)  # UTF-8 whatever the terminal is, as in a file
         return
     try:
         with output.open("x", encoding="utf-8") as file:

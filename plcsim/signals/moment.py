@@ -38,6 +38,8 @@ class Moment(NamedTuple):
     """What the parameter's set value was; NaN where it has none."""
     legs: Sequence[Leg] = ()
     """Of a `lag`: its way, in order; at least from the leg that holds at the first PLC scan on."""
+    dice: Values | None = None
+    """u(scan) of the noise key, where it is known already: much is shared in computing many at once."""
 
     @property
     def seconds(self) -> Values:
@@ -58,6 +60,11 @@ class BaseSignal(BaseModel):
 
     update_every: int = Field(default=1, ge=1, le=10_000)
     """The value changes only at every so many PLC scans, as in a slow module of the PLC."""
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether its values need u(scan)."""
+        return bool(getattr(self, "noise", 0.0) > 0.0)
 
     def looked_at(self, plc_scans: Scans) -> Scans:
         """The PLC scans whose values show at the given ones: the last ones that updated the value."""

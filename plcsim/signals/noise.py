@@ -12,6 +12,7 @@ import hashlib
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from plcsim.process import Scans
@@ -31,6 +32,10 @@ class Noise(BaseSignal):
     kind: Literal["noise"]
     mean: float
     amplitude: float = Field(ge=0)
+
+    @property
+    def is_noisy(self) -> bool:
+        return True
 
     def at(self, moment: Moment) -> Values:
         return np.asarray(self.mean + noise(moment, self.amplitude))
@@ -68,10 +73,10 @@ def noise_key(seed: int, device_id: str, parameter_id: int) -> int:
     return int.from_bytes(digest[:8], "big")
 
 
-def uniform(key: int, plc_scans: Scans) -> Values:
-    """u(scan) of the module's docstring, in [0, 1)."""
+def uniform(key: int | NDArray[np.uint64], plc_scans: Scans) -> Values:
+    """u(scan) of the module's docstring, in [0, 1); of several keys at once, if they broadcast."""
     with np.errstate(over="ignore"):
-        z = np.uint64(key) + plc_scans.astype(np.uint64) * _GOLDEN_GAMMA
+        z = np.asarray(key, dtype=np.uint64) + plc_scans.astype(np.uint64) * _GOLDEN_GAMMA
         z = (z ^ (z >> np.uint64(30))) * _MIX_1
         z = (z ^ (z >> np.uint64(27))) * _MIX_2
     z = z ^ (z >> np.uint64(31))
@@ -82,4 +87,5 @@ def noise(moment: Moment, amplitude: float) -> Values | float:
     """Noise of an amplitude at the moment's PLC scans; 0 for none."""
     if amplitude == 0.0:
         return 0.0
-    return amplitude * (2.0 * uniform(moment.noise_key, moment.plc_scans) - 1.0)
+    dice = uniform(moment.noise_key, moment.plc_scans) if moment.dice is None else moment.dice
+    return amplitude * (2.0 * dice - 1.0)

@@ -1,7 +1,7 @@
 #!/usr/bin/env perl
 # Makes signals.csv and ald.csv, the golden values of tests/test_signals.py and tests/test_truth.py.
 #
-# A second implementation, written from the docstrings of plcsim/signals.py and plcsim/process.py
+# A second implementation, written from the docstrings of plcsim/signals/ and plcsim/process.py
 # and from configs/ald.yaml, not from their code; the cases and the parameters of the ALD machine are
 # restated here by hand. Time is counted in whole milliseconds, so that the share of a period is
 # exact at any PLC scan. Run again only if the specification changes:
