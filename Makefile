@@ -1,12 +1,13 @@
 # make demo    from nothing to a measured answer     make test       set up and pass the tests
 # make setup   prepare .venv only                    make benchmark  the figures of benchmarks/
+#                                                    make test-long  half an hour of hostile clients
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check benchmark clean
+.PHONY: setup demo test test-long check benchmark clean
 
 setup: $(STAMP)
 
@@ -23,6 +24,13 @@ demo: setup
 
 test: setup check
 	$(BIN)/python -m pytest
+
+# Each prints its figures; LONG_FRAMES and LONG_MINUTES make the first two shorter or longer.
+test-long: setup
+	PYTHONPATH=tests $(BIN)/python -m long.hostile_frames --frames $(or $(LONG_FRAMES),5000000)
+	PYTHONPATH=tests $(BIN)/python -m long.coverage_guided --minutes $(or $(LONG_MINUTES),20)
+	PYTHONPATH=tests $(BIN)/python -m long.descriptors
+	PYTHONPATH=tests $(BIN)/python -m long.slow_clients
 
 check: setup
 	$(BIN)/ruff check --quiet .

@@ -136,7 +136,9 @@ def _banner(config: DeviceConfig, host: str, port: int) -> str:
 def fleet(
     fleet_file: Path, processes: int | None, as_json: bool, journal_dir: Path | None, control: Path | None
 ) -> int:
-    """Serve all the machines of FLEET_FILE until Ctrl-C, over several processes.
+    """Serve all machines of FLEET_FILE until Ctrl-C.
+
+    They are shared out to several processes, each of which is started again if it dies.
 
     Example: plcsim fleet configs/fleet.yaml --processes 2
     """

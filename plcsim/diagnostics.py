@@ -67,7 +67,7 @@ class Diagnostics:
     def serve_diagnostics(self, _: Memory, request: Request) -> bytes:
         """Function 8; a sub-function that is not listed above is exception 01."""
         pdu = request.pdu
-        wrong_unless(len(pdu) >= 5)
+        wrong_unless(len(pdu) >= 5 and len(pdu) % 2 == 1)  # whole words of data
         number, data = int.from_bytes(pdu[1:3]), pdu[3:]
         try:
             sub = SubFunction(number)

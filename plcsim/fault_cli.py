@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
+import textwrap
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
 import click
+from pydantic import BaseModel
 
 from plcsim.cli import control_option
 from plcsim.command import Seconds
@@ -65,8 +70,30 @@ def _rule_options() -> Iterator[click.Option]:
     for key, kinds in _keys().items():
         how = dict(_OPTIONS.get(key, {"type": Seconds() if key.endswith("_s") else _Value()}))
         flag = how.pop("flag", "--" + key.removesuffix("_s").replace("_", "-"))
-        whose = "any" if len(kinds) == len(KINDS) else ", ".join(kinds) if len(kinds) <= _FEW else "most"
-        yield click.Option([flag, key], help=f"{key} of a fault ({whose}).", **how)
+        said = next((text for kind in kinds if (text := _said_of(KINDS[kind]).get(key))), "")
+        whose = "" if len(kinds) > _FEW else f" Of {', '.join(kinds)}."
+        yield click.Option([flag, key], help=f"Key {key}. {said}{whose}", **how)
+
+
+def _said_of(model: type[BaseModel]) -> dict[str, str]:
+    """What the text below each key of a model and its bases says."""
+    said: dict[str, str] = {}
+    for base in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
+        (found,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        for before, after in pairwise(found.body if isinstance(found, ast.ClassDef) else []):
+            match before, after:
+                case ast.AnnAssign(target=ast.Name(id=key)), ast.Expr(value=ast.Constant(value=str(text))):
+                    said[key] = " ".join(text.split())
+    return said
+
+
+def _kinds_help() -> str:
+    lines = [f"  {kind}: {' '.join((inspect.getdoc(model) or '').split())}" for kind, model in KINDS.items()]
+    return "\b\nKinds:\n" + "\n".join(_wrapped(line) for line in lines)
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, 78, initial_indent="", subsequent_indent="      ")
 
 
 def _keys() -> dict[str, list[str]]:
@@ -85,18 +112,20 @@ def _with_rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 @click.argument("device")
 @click.pass_context
 def fault(ctx: click.Context, device: str) -> None:
-    """Add, list or remove faults of a running DEVICE: its id, a pattern such as 'ald-0*', or all.
+    """Add, list or remove faults of a running DEVICE.
+
+    DEVICE is a device id, a pattern such as 'ald-0*', or all.
 
     Example: plcsim fault ald-1 add delay --ms 500 --for 60s
     """
     ctx.obj = device
 
 
-@fault.command()
+@fault.command(epilog=_kinds_help())
 @click.argument("kind", type=click.Choice(list(KINDS)), metavar="KIND")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key, as in a device file.")
 @_with_rule_options

@@ -76,12 +76,12 @@ class Plant:
         self.servers: list[ModbusServer] = []
         self._counts = lateness.NOTHING
         self._lateness_max_s = 0.0
-        layouts: dict[tuple[int, float], Layout] = {}
+        layouts: dict[tuple[int, int, float], Layout] = {}
         count = sum(len(endpoint.devices) for endpoint in endpoints)
         for endpoint in endpoints:
             behind: dict[int, Unit] = {}
             for config in endpoint.devices:
-                key = id(config.groups), config.device.plc_scan_ms
+                key = id(config.groups), id(config.process), config.device.plc_scan_ms
                 if key not in layouts:
                     layouts[key] = Layout(config)
                 told = recorders(config)

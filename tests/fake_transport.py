@@ -92,22 +92,23 @@ class FakeHost:
 
 
 @contextmanager
-def connected(unit: Unit) -> Iterator[FakeTransport]:
+def connected(unit: Unit, loop: asyncio.AbstractEventLoop | None = None) -> Iterator[FakeTransport]:
     """A connection to a unit that nobody else is connected to."""
-    loop = asyncio.new_event_loop()
-    transport = FakeTransport(loop)
+    own = loop or asyncio.new_event_loop()
+    transport = FakeTransport(own)
+    protocol = transport.protocol = Connection(FakeHost(unit, unit.device.config.server), everything)
 
     async def make() -> None:
-        transport.protocol = Connection(FakeHost(unit, unit.device.config.server), everything)
-        transport.protocol.connection_made(transport)
+        protocol.connection_made(transport)
 
     async def end() -> None:
-        transport.protocol.connection_lost(None)
+        protocol.connection_lost(None)
 
     try:
-        loop.run_until_complete(make())
+        own.run_until_complete(make())
         yield transport
-        loop.run_until_complete(end())
+        own.run_until_complete(end())
     finally:
         transport.socket.close()
-        loop.close()
+        if own is not loop:
+            own.close()

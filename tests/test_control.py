@@ -217,6 +217,17 @@ def test_a_fault_that_is_added_lands_until_it_is_removed(private: Path) -> None:
         assert plcsim("fault", "ald-1", "list") == (0, "no faults on 1 devices\n", "")
 
 
+def test_faults_that_land_are_in_the_journal_and_the_others_are_not(private: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "faults.jsonl"
+    with emulating(ALD_FILE, "--fault-journal", str(journal)) as emulator:
+        control = find_running(None)
+        for keys in ({"kind": "busy", "functions": [4]}, {"kind": "busy", "functions": [2], "name": "never"}):
+            ask(control, {"op": "fault", "do": "add", "rule": keys})
+        scan(emulator)
+    (event,) = map(json.loads, journal.read_text().splitlines())
+    assert (event["device"], event["fault"], event["function_code"]) == ("ald-1", "busy-1", 4)
+
+
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[RunningFleet]:
     with RunningFleet(fleet_file(tmp_path)) as running_fleet:

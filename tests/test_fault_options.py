@@ -81,7 +81,15 @@ def test_every_option_has_help_that_names_its_key() -> None:
     for option in fault_cli.add.params:
         if isinstance(option, click.Option) and option.name in VALUES:
             assert option.help
-            assert option.help.startswith(f"{option.name} of a fault (")
+            assert option.help.startswith(f"Key {option.name}. ")
+
+
+def test_the_help_says_what_each_kind_does_and_what_its_keys_mean() -> None:
+    text = " ".join(fault_cli.add.get_help(click.Context(fault_cli.add, info_name="add")).split())
+    assert "delay: The reply goes out `seconds` later, and up to `jitter_s` more." in text
+    assert "Key every. Hits each n-th of the requests that fit." in text
+    for kind in fault_cli.KINDS:
+        assert f" {kind}: " in text
 
 
 def test_milliseconds_and_set_say_the_same_as_the_key() -> None:

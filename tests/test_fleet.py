@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
-from fix_emulator import ALD_FILE, DEADLINE_S, RawClient
+from fix_emulator import ALD_FILE, DEADLINE_S, RawClient, frame
 from waiting import wait_for
 
 from plcsim.testing import FleetDevice, RunningFleet
@@ -97,11 +97,24 @@ def test_a_signal_ends_it_all_with_exit_code_0(start_fleet: StartFleet, number: 
         RawClient(fleet.devices[0].port)
 
 
+def test_a_signal_to_all_processes_at_once_is_a_clean_end_too(start_fleet: StartFleet) -> None:
+    fleet = start_fleet()
+    pids = [worker["pid"] for worker in workers_of(fleet)]
+    for pid in [*pids, fleet.process.pid]:
+        os.kill(pid, signal.SIGTERM)
+    assert fleet.process.wait(DEADLINE_S) == 0
+    assert fleet.said() == ""
+    assert not any(map(is_running, pids))
+
+
 def test_a_worker_that_is_killed_comes_back_on_its_ports_and_the_others_do_not_notice(
     start_fleet: StartFleet,
 ) -> None:
     fleet = start_fleet()
     killed, other = workers_of(fleet)
+    wait_for(lambda: scan_of(fleet.devices[0]) >= 15)
+    before = {d.device_id: scan_of(d) for d in fleet.devices}
+    assert max(before.values()) - min(before.values()) < 10
     with ExitStack() as stack:
         clients = {d.device_id: stack.enter_context(RawClient(d.port)) for d in fleet.devices}
         for client in clients.values():
@@ -111,8 +124,10 @@ def test_a_worker_that_is_killed_comes_back_on_its_ports_and_the_others_do_not_n
         assert len(ended) == 3
         wait_for(lambda: fleet.status().restarts == 1 and fleet.status().processes_listening == 2)
         assert all(answers(clients[d.device_id]) for d in fleet.devices if d.device_id not in ended)
-    before = {d.device_id: d.port for d in fleet.devices}
-    assert all(scan_of(d) < 200 for d in fleet.devices if d.device_id in ended)  # as after a power cut
+    after = {d.device_id: scan_of(d) for d in fleet.devices}  # at the ports that they had before
+    began_again = [after[name] for name in ended]
+    went_on = [after[name] for name in after if name not in ended]
+    assert min(went_on) - max(began_again) >= 15  # as after a power cut
     new, same = workers_of(fleet)
     assert (new["restarts"], same["restarts"], same["pid"]) == (1, 0, other["pid"])
     assert new["pid"] != killed["pid"]
@@ -120,7 +135,6 @@ def test_a_worker_that_is_killed_comes_back_on_its_ports_and_the_others_do_not_n
         rf"plcsim: worker 1 \(process {killed['pid']}\) was ended by SIGKILL: its 3 devices start again",
         fleet.said(),
     )
-    assert {d.device_id: d.port for d in fleet.devices} == before
 
 
 def test_a_worker_that_nobody_kills_stays(start_fleet: StartFleet) -> None:
@@ -159,6 +173,65 @@ def test_workers_end_when_their_supervisor_is_killed(start_fleet: StartFleet) ->
     wait_for(lambda: not any(map(is_running, pids)), 5.0, "the workers' end")
     with pytest.raises(ConnectionRefusedError):
         RawClient(fleet.devices[0].port)
+
+
+def test_a_worker_that_was_started_again_is_supervised_as_the_first_was(start_fleet: StartFleet) -> None:
+    fleet = start_fleet(count=3, processes=3)
+    for restarts in (1, 2):
+        os.kill(workers_of(fleet)[1]["pid"], signal.SIGKILL)
+        wait_for(
+            lambda n=restarts: workers_of(fleet)[1]["restarts"] == n and workers_of(fleet)[1]["listening"]
+        )
+    assert [worker["restarts"] for worker in workers_of(fleet)] == [0, 2, 0]
+    assert all(scan_of(device) < 600 for device in fleet.devices)
+    pids = [worker["pid"] for worker in workers_of(fleet)]
+    fleet.process.kill()
+    wait_for(lambda: not any(map(is_running, pids)), 5.0, "the workers' end")
+
+
+def test_a_port_that_is_taken_while_its_worker_is_down_is_tried_until_it_is_free(
+    start_fleet: StartFleet,
+) -> None:
+    fleet = start_fleet(count=2)
+    device, pid = fleet.devices[0], workers_of(fleet)[0]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    with listener_at(device.port):
+        wait_for(lambda: "worker 1: cannot listen at " in fleet.said())
+        wait_for(lambda: fleet.status().processes_listening == 1)
+    wait_for(lambda: fleet.status().processes_listening == 2)
+    assert scan_of(device) < 600
+
+
+def listener_at(port: int) -> socket.socket:
+    """Listens as soon as nobody else does."""
+
+    def listen() -> socket.socket | None:
+        try:
+            return socket.create_server(("127.0.0.1", port))
+        except OSError:
+            return None
+
+    found = wait_for(listen)
+    assert found
+    return found
+
+
+def test_plc_scans_of_a_process_are_spread_over_their_interval(start_fleet: StartFleet) -> None:
+    interval_s = 0.8
+    fleet = start_fleet(count=8, processes=1, more=f", overrides: {{plc_scan_ms: {1000 * interval_s}}}")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(device.port)) for device in fleet.devices]
+        first = [client.ask(READ_SCAN) for client in clients]
+        changed_at: dict[int, float] = {}
+        deadline = time.monotonic() + 3 * interval_s
+        while len(changed_at) < len(clients) and time.monotonic() < deadline:
+            for number, client in enumerate(clients):
+                if number not in changed_at and client.ask(READ_SCAN) != first[number]:
+                    changed_at[number] = time.monotonic()
+    phases = sorted(moment % interval_s for moment in changed_at.values())
+    gaps = [b - a for a, b in zip(phases, [*phases[1:], phases[0] + interval_s], strict=True)]
+    assert len(phases) == 8
+    assert max(gaps) < 0.5 * interval_s  # all at once would be one gap of the whole interval
 
 
 def run(*arguments: str | Path) -> tuple[int, str, str]:
@@ -243,6 +316,28 @@ def test_a_journal_of_an_earlier_run_is_not_mixed_with_this_one(tmp_path: Path) 
     code, _, err = run("fleet", fleet_file(tmp_path, count=2), "--journal-dir", tmp_path)
     assert (code, err.count("\n")) == (2, 1)
     assert "ald-001.writes.jsonl: holds the writes of an earlier run; name a new file" in err
+
+
+def test_a_journal_that_cannot_be_written_ends_the_worker_that_says_so(tmp_path: Path) -> None:
+    full = tmp_path / "ald-001.writes.jsonl"
+    full.symlink_to("/dev/full")
+    path = fleet_file(tmp_path, count=1)
+    with tempfile.TemporaryDirectory(prefix="plcsim-") as short:
+        command = ["fleet", str(path), "--journal-dir", str(tmp_path), "--control", f"{short}/control.sock"]
+        with subprocess.Popen(
+            [*PLCSIM, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout
+            assert process.stderr
+            port = int(re.findall(r":(\d+)", process.stdout.readline())[0])
+            with RawClient(port) as client:
+                setpoint = client.ask(bytes.fromhex("03 006e 0002"))[2:]
+                client.send(frame(bytes.fromhex("10 006e 0002 04") + setpoint))
+                client.rest()
+            said = [process.stderr.readline(), process.stderr.readline()]
+            process.terminate()
+    assert said[0] == f"plcsim: {full}: cannot be written: No space left on device; stopped\n"
+    assert re.match(r"plcsim: worker 1 \(process \d+\) ended with exit code 1: its 1 devices", said[1])
 
 
 class listening:

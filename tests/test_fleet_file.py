@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,11 @@ from fix_emulator import ALD_FILE
 
 from plcsim.device_file import load_device
 from plcsim.errors import ConfigError
-from plcsim.fleet.file import load_fleet
+from plcsim.fleet.file import EntrySpec, FleetSpec, load_fleet
 from plcsim.fleet.messages import Assignment, packed
 from plcsim.plant import Plant
 from plcsim.server_config import UnitPolicy
+from plcsim.status import Status
 
 ENTRY = f"template: {ALD_FILE}, device_id: 'ald-{{n:03}}', port: 5100"
 
@@ -224,3 +227,18 @@ def test_a_fleet_of_too_many_is_refused_before_any_is_made(tmp_path: Path) -> No
     path = fleet_file(tmp_path, f"{ENTRY}, count: 10000", f"{ENTRY.replace('ald-', 'b-')}, count: 1")
     with pytest.raises(ConfigError, match=r"4: devices\[1\]\.count: 1: the fleet would have 10,001 devices"):
         load_fleet(path)
+
+
+def test_the_document_names_every_key_of_the_fleet_file_and_of_the_status() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "fleet.md").read_text(encoding="utf-8")
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("|")]
+    named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    told = {field.name for field in fields(Status)} - {"kind", "name", "pid", "control", "uptime_s"}
+    keys = {*FleetSpec.model_fields, *EntrySpec.model_fields, *told, "devices", "fleet"}
+    assert named == keys
+
+
+def test_the_fleet_file_that_we_ship_is_good() -> None:
+    fleet = load_fleet(ALD_FILE.parent / "fleet.yaml")
+    assert len(fleet.device_ids) == 110
+    assert [len(endpoint.devices) for endpoint in fleet.endpoints] == [*[1] * 100, 10]

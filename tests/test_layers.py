@@ -31,7 +31,7 @@ ALLOWED = {
 
 SERVING_HALF = {
     *("device", "layout", "unit", "scanner", "requests", "connection", "server", "listener", "tls", "plant"),
-    *("history", "look_ahead", "truth_plan", "parts", "writes", "recordings", "journals"),
+    *("history", "look_ahead", "truth_plan", "parts", "writes", "journals"),
     *("runner", "truth", "write_journal", "control", "fleet", "testing", "importers", "cli"),
 }
 

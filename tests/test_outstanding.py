@@ -90,7 +90,7 @@ def test_what_comes_in_pieces_behind_a_slow_reply_is_not_lost(serve_flat: Serve)
         assert [client.reply() for _ in range(9)] == expected
 
 
-def test_a_client_that_ends_its_half_while_replies_wait_leaves_nothing_behind(serve_flat: Serve) -> None:
+def test_a_client_that_leaves_while_its_reply_waits_leaves_nothing_behind(serve_flat: Serve) -> None:
     site = serve_flat(slow(30.0, 3))
     with RawClient(site.server.port) as client:
         client.send(frame(READ_HOLDING))

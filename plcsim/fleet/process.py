@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -83,22 +84,27 @@ class _Forked:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._code: int | None = None
+        self._lock = threading.Lock()
 
     def wait(self, timeout: float | None = None) -> int:
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self._code is None:
-            pid, status = os.waitpid(self.pid, 0 if deadline is None else os.WNOHANG)
-            if pid:
-                self._code = os.waitstatus_to_exitcode(status)
-            elif deadline is not None and time.monotonic() > deadline:
+        while (code := self._poll()) is None:
+            if deadline is not None and time.monotonic() > deadline:
                 raise subprocess.TimeoutExpired("a worker", timeout or 0.0)
-            else:
-                time.sleep(_LOOK_S)
-        return self._code
+            time.sleep(_LOOK_S)
+        return code
+
+    def _poll(self) -> int | None:
+        with self._lock:  # it can be waited for in several threads, and reaped once
+            if self._code is None:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                self._code = os.waitstatus_to_exitcode(status) if pid else None
+            return self._code
 
     def kill(self) -> None:
-        if self._code is None:
-            os.kill(self.pid, signal.SIGKILL)
+        with self._lock:
+            if self._code is None:
+                os.kill(self.pid, signal.SIGKILL)
 
 
 def _forked(work: Callable[[socket.socket], int], others: Sequence[WorkerProcess]) -> WorkerProcess:

@@ -105,9 +105,9 @@ class Supervisor:
     def _banner(self) -> str:
         devices = self._devices()
         first, last = devices[0], devices[-1]
-        to = "" if first is last else f" to {last['host']}:{last['port']}"
+        to = "" if first is last else f" to {_where(last)}"
         return (
-            f"{self._name}: {len(devices)} devices at {first['host']}:{first['port']}{to} "
+            f"{self._name}: {len(devices)} devices at {_where(first)}{to} "
             f"in {len(self._posts)} process{'' if len(self._posts) == 1 else 'es'}; Ctrl-C stops"
         )
 
@@ -194,6 +194,11 @@ class Supervisor:
             for place in places_of(post.endpoints, [endpoint.port for endpoint in post.endpoints])
         ]
         return sorted(places, key=lambda place: self._order[place["device_id"]])
+
+
+def _where(place: dict[str, Any]) -> str:
+    host, port = place["host"], place["port"]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _shared_out(endpoints: Sequence[Endpoint], workers: int) -> list[tuple[Endpoint, ...]]:

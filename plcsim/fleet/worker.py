@@ -30,7 +30,12 @@ from plcsim.runner import first_of
 
 
 def work(pair: socket.socket) -> int:
-    """Serve what the supervisor assigns over the pair, until it says stop or is gone; the exit code."""
+    """Serve what the supervisor assigns over the pair, until it says stop or is gone; the exit code.
+
+    Ctrl-C and SIGTERM are for the supervisor to hear, even where all processes get them.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     raise_file_limit()
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -43,7 +48,6 @@ def work(pair: socket.socket) -> int:
 
 def main() -> None:
     """Entry point of a worker that is a new program; its argument is the descriptor of its end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor to hear
     sys.exit(work(socket.socket(fileno=int(sys.argv[1]))))
 
 
