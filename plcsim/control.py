@@ -59,6 +59,7 @@ def default_socket(name: str) -> Path | None:
     """
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:32]
     try:
+        running()  # those of killed emulators would pile up
         return runtime_folder() / f"{plain}-{os.getpid()}{_SUFFIX}"
     except PlcsimError as exc:
         log.warning("no control socket: %s", exc)

@@ -70,9 +70,15 @@ def _rule_options() -> Iterator[click.Option]:
     for key, kinds in _keys().items():
         how = dict(_OPTIONS.get(key, {"type": Seconds() if key.endswith("_s") else _Value()}))
         flag = how.pop("flag", "--" + key.removesuffix("_s").replace("_", "-"))
-        said = next((text for kind in kinds if (text := _said_of(KINDS[kind]).get(key))), "")
-        whose = "" if len(kinds) > _FEW else f" Of {', '.join(kinds)}."
-        yield click.Option([flag, key], help=f"Key {key}. {said}{whose}", **how)
+        yield click.Option([flag, key], help=_help_of(key, kinds), **how)
+
+
+def _help_of(key: str, kinds: list[str]) -> str:
+    texts = {kind: text for kind in kinds if (text := _said_of(KINDS[kind]).get(key))}
+    if len(kinds) > _FEW:
+        return f"Key {key}. {next(iter(texts.values()), '')}".strip()
+    said = " ".join(text if len(kinds) == 1 else f"{kind}: {text}" for kind, text in texts.items())
+    return f"Key {key} of {', '.join(kinds)}. {said}".strip()
 
 
 def _said_of(model: type[BaseModel]) -> dict[str, str]:

@@ -95,6 +95,7 @@ class ModbusServer:
                 _bind(listeners)
             for unit in self.units.values():
                 unit.scanner.start()
+                unit.faults.start()
                 unit.faults.watch(self._follow_faults)
             self._follow_faults()
             await self._open_or_refuse()

@@ -9,6 +9,8 @@ pytest_plugins = [
     "fix_proxy",
     "fix_scans",
     "fix_server",
+    "fix_tls",
+    "fix_types",
     "fix_logger",
     "fix_plant",
 ]

@@ -125,6 +125,16 @@ def test_sockets_of_killed_emulators_are_taken_away_and_those_of_running_ones_ar
         assert list(private.iterdir()) == [alive]
 
 
+def test_an_emulator_that_starts_takes_away_what_a_killed_one_left(private: Path) -> None:
+    private.mkdir(mode=0o700)
+    left = private / "gone-999999999.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(left))
+    with emulating(ALD_FILE):
+        assert not left.exists()
+        assert len(running()) == 1
+
+
 def test_a_socket_that_somebody_listens_at_is_not_taken(private: Path, flat_file: Path) -> None:
     path = private.parent / "control.sock"
     with emulating(ALD_FILE, "--control", str(path)):

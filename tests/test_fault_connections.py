@@ -227,6 +227,18 @@ def test_scans_go_on_from_where_the_clock_jumped_to(moving_file: Path) -> None:
         wait_for(lambda: int.from_bytes(client.ask(SCAN)[2:]) > first, what="the next PLC scan")
 
 
+def test_scans_go_on_from_0_after_a_restart(moving_file: Path) -> None:
+    moving_file.write_text(moving_file.read_text().replace("plc_scan_ms: 3600000", "plc_scan_ms: 10"))
+    with serving(units_of(moving_file, start_scan=1_000_000)) as site:
+        with site.connect() as client:
+            wait_for(lambda: int.from_bytes(client.ask(SCAN)[2:]) > 1_000_000, what="the next PLC scan")
+        site.add("restart")
+        with site.connect() as client:
+            assert int.from_bytes(client.ask(SCAN)[2:]) < 1000
+            wait_for(lambda: int.from_bytes(client.ask(SCAN)[2:]) > 2, what="the next PLC scans")
+            assert int.from_bytes(client.ask(SCAN)[2:]) < 1000
+
+
 def test_a_jump_as_far_as_it_goes(moving_file: Path) -> None:
     moving_file.write_text(moving_file.read_text().replace("plc_scan_ms: 3600000", "plc_scan_ms: 1"))
     with serving(units_of(moving_file)) as site, site.connect() as client:
@@ -261,13 +273,15 @@ class TestGateway:
 
     def test_while_it_restarts_the_gateway_says_that_it_is_not_there(self, site: Site) -> None:
         with site.connect() as client:
-            name = site.add("restart", unit_id=2, for_s=0.2)
-            assert client.ask(READ_ONE, unit=2) == b"\x83\x0b"
-            assert client.ask(READ_ONE, unit=1) == ONE
-            assert not is_refused(site)
-            wait_for(lambda: client.ask(READ_ONE, unit=2) == ONE, what="the end of the restart")
+            names = []
+            for _ in range(5):
+                names.append(site.add("restart", unit_id=2, for_s=0.2))
+                assert client.ask(READ_ONE, unit=2) == b"\x83\x0b"
+                assert client.ask(READ_ONE, unit=1) == ONE
+                assert not is_refused(site)
+                wait_for(lambda: client.ask(READ_ONE, unit=2) == ONE, what="the end of the restart")
             assert site.events(1) == []
-            assert [event.fault for event in site.events(2)] == [name]
+            assert [event.fault for event in site.events(2)] == names
 
     @pytest.mark.parametrize("policy", [UnitPolicy.STRICT_SILENT], indirect=True)
     def test_or_it_says_nothing(self, site: Site) -> None:

@@ -91,6 +91,15 @@ def test_a_window_opens_and_closes(engine: FaultEngine, clock: Clock) -> None:
     assert all(hit == in_force for hit, in_force in seen.values())
 
 
+def test_windows_of_a_device_file_count_from_when_it_is_served(engine: FaultEngine, clock: Clock) -> None:
+    add(engine, after_s=1, for_s=1)
+    clock.now += 60
+    engine.start()
+    assert engine.until_next_edge() == 1
+    clock.now += 1
+    assert serve(engine) == ["busy-1"]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_at_every_edge_the_window_has_changed(engine: FaultEngine, clock: Clock, seed: int) -> None:
     """However the clock's numbers are rounded: a timer set to the edge finds it passed when it fires."""

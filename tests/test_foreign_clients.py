@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from fix_emulator import ALD_FILE, BITS, Emulator, emulating
+from fix_faults import Site
 from pymodbus.client import ModbusTcpClient
+from pymodbus.pdu.file_message import FileRecord
 from pyModbusTCP import utils
 from pyModbusTCP.client import ModbusClient
 
@@ -86,7 +88,8 @@ def test_pymodbus_reads_all_tables_and_writes_single_ones(pymodbus: ModbusTcpCli
         ("write_coil", (33, True), 2),
         ("read_exception_status", (), 1),
         ("report_device_id", (), 1),
-        ("read_device_information", (), 1),
+        ("diag_query_data", (b"\x12\x34",), 1),
+        ("read_fifo_queue", (), 1),
     ],
 )
 def test_pymodbus_is_told_the_exception(
@@ -137,8 +140,108 @@ def test_py_modbus_tcp_is_told_the_exception(py_modbus_tcp: ModbusClient) -> Non
     assert py_modbus_tcp.last_except == 2
     assert not py_modbus_tcp.write_single_register(0, 1)
     assert py_modbus_tcp.last_except == 2
-    assert py_modbus_tcp.write_read_multiple_registers(100, [1], 100, 1) is None
-    assert py_modbus_tcp.last_except == 1
+    assert py_modbus_tcp.write_read_multiple_registers(0, [1], 100, 1) is None
+    assert py_modbus_tcp.last_except == 2
+    assert py_modbus_tcp.read_device_identification(4, 99) is None
+    assert py_modbus_tcp.last_except == 2
+
+
+IDENTIFICATION = {
+    "vendor_name": "Acme",
+    "product_code": "ALD-7",
+    "revision": "V2.11",
+    "vendor_url": "https://acme.example",
+    "product_name": "Atomic layer deposition",
+    "model_name": "7",
+    "user_application_name": "wafers",
+    "private": {0x80: "hidden", 0xFF: "last"},
+}
+FUNCTIONS = {
+    "report_server_id": {"id": "plcsim", "running": True},
+    "exception_status": 0x6D,
+    "diagnostics": True,
+    "files": {4: [0, 0x0DFE, 0x0020, 0]},
+    "fifo": {0x04DE: [0x01B8, 0x1284]},
+}
+
+
+@pytest.fixture
+def site(serve_flat: Callable[..., Site]) -> Site:
+    return serve_flat(identification=IDENTIFICATION, functions=FUNCTIONS)
+
+
+@pytest.fixture
+def rich(site: Site) -> Iterator[ModbusTcpClient]:
+    """pymodbus at a device that has every function."""
+    with ModbusTcpClient("127.0.0.1", port=site.server.port, timeout=10, retries=0) as client:
+        yield client
+
+
+def test_pymodbus_mask_write_and_read_and_write_in_one(rich: ModbusTcpClient) -> None:
+    rich.write_register(7, 0x12)
+    assert not rich.mask_write_register(address=7, and_mask=0xF2, or_mask=0x25).isError()
+    assert rich.read_holding_registers(7).registers == [0x17]
+    reply = rich.readwrite_registers(
+        read_address=109, read_count=5, write_address=110, values=[0x00FF, 0xABCD, 1]
+    )
+    assert reply.registers == [0, 0x00FF, 0xABCD, 1, 0]
+
+
+def test_pymodbus_reads_the_identification(rich: ModbusTcpClient) -> None:
+    texts = [text.encode() for text in list(IDENTIFICATION.values())[:7]]
+    everything = dict(enumerate(texts)) | {0x80: b"hidden", 0xFF: b"last"}
+    for code, last in ((1, 2), (2, 6), (3, 0xFF)):
+        reply = rich.read_device_information(read_code=code, object_id=0)
+        assert reply.information == {n: text for n, text in everything.items() if n <= last}
+        assert (reply.conformity, reply.more_follows) == (0x83, 0)
+    assert rich.read_device_information(read_code=4, object_id=0x80).information == {0x80: b"hidden"}
+    assert rich.read_device_information(read_code=4, object_id=0x81).exception_code == 2
+
+
+def test_pymodbus_pages_through_a_long_identification(serve_flat: Callable[..., Site]) -> None:
+    private = {number: f"{number:03d}" * 30 for number in range(0x80, 0x90)}
+    site = serve_flat(identification={"private": private})
+    found: dict[int, bytes] = {}
+    with ModbusTcpClient("127.0.0.1", port=site.server.port, timeout=10, retries=0) as client:
+        following, pages, more = 0, 0, 0xFF
+        while more:
+            reply = client.read_device_information(read_code=3, object_id=following)
+            found |= reply.information
+            following, more, pages = reply.next_object_id, reply.more_follows, pages + 1
+    assert found == {0: b"plcsim", 1: b"emulator", 2: b"1"} | {n: t.encode() for n, t in private.items()}
+    assert pages > 5
+
+
+def test_pymodbus_uses_the_functions_that_a_device_need_not_have(rich: ModbusTcpClient) -> None:
+    assert rich.read_exception_status().status == 0x6D
+    assert rich.report_device_id().identifier == b"plcsim"
+    assert rich.diag_query_data(b"\xa5\x37").message == b"\xa5\x37"
+    assert not rich.diag_clear_counters().isError()
+    assert rich.diag_read_bus_message_count().message == 1
+    assert rich.diag_get_comm_event_counter().count == 2
+    assert rich.read_fifo_queue(address=0x04DE).values == [0x01B8, 0x1284]
+
+
+def test_pymodbus_reads_and_writes_files(rich: ModbusTcpClient) -> None:
+    asked = FileRecord(file_number=4, record_number=1, record_length=4)  # bytes
+    assert rich.read_file_record([asked]).records[0].record_data == bytes.fromhex("0dfe 0020")
+    written = FileRecord(file_number=4, record_number=2, record_data=bytes.fromhex("1234 5678"))
+    assert not rich.write_file_record([written]).isError()
+    assert rich.read_file_record([asked]).records[0].record_data == bytes.fromhex("0dfe 1234")
+
+
+def test_py_modbus_tcp_reads_and_writes_in_one_and_the_identification(site: Site) -> None:
+    client = ModbusClient("127.0.0.1", port=site.server.port, timeout=10, auto_open=False)
+    assert client.open()
+    assert client.write_read_multiple_registers(110, [1, 2, 3], 109, 5) == [0, 1, 2, 3, 0]
+    reply = client.read_device_identification(read_code=2)
+    assert reply.vendor_name == b"Acme"
+    assert reply.product_code == b"ALD-7"
+    assert reply.major_minor_revision == b"V2.11"
+    assert reply.user_application_name == b"wafers"
+    assert client.read_device_identification(read_code=4, object_id=0x80).objects_by_id == {0x80: b"hidden"}
+    assert client.custom_request(b"\x07") == b"\x07\x6d"
+    client.close()
 
 
 def decoded(parameter: Parameter, registers: list[int], first: int) -> float:

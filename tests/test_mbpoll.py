@@ -125,16 +125,60 @@ def test_mbpoll_writes_a_coil(mbpoll: Mbpoll, value: str) -> None:
     assert mbpoll.read("0", 36, "-c3")[1] == value
 
 
-@pytest.mark.parametrize("value", ["0", "31234", "65535"])
-def test_mbpoll_writes_an_integer(mbpoll: Mbpoll, value: str) -> None:
+@pytest.mark.parametrize("value", ["0", "31234", "36000"])
+def test_mbpoll_writes_an_integer_within_its_limits(mbpoll: Mbpoll, value: str) -> None:
     mbpoll.write("4", 132, value)
     assert number(mbpoll.read("4", 132)[0]) == float(value)
 
 
-@pytest.mark.parametrize("value", ["2.5", "-0.125", "123456"])
-def test_mbpoll_writes_a_float(mbpoll: Mbpoll, value: str) -> None:
+@pytest.mark.parametrize("value", ["2.5", "0", "1100"])
+def test_mbpoll_writes_a_float_within_its_limits(mbpoll: Mbpoll, value: str) -> None:
     mbpoll.write("4:float", 110, value)
     assert float(mbpoll.read("4:float", 110)[0]) == float(value)
+
+
+@pytest.mark.parametrize(("kind", "address", "value"), [("4", 132, "36001"), ("4:float", 110, "-0.125")])
+def test_mbpoll_is_told_that_a_value_is_outside_its_limits(
+    mbpoll: Mbpoll, kind: str, address: int, value: str
+) -> None:
+    before = mbpoll.read(kind, address)
+    done = mbpoll.run(kind, address, value=value)
+    assert done.returncode == 1
+    assert "Illegal data value" in done.stderr
+    assert mbpoll.read(kind, address) == before
+
+
+NUMBERS_OF_A_TYPE = [
+    ("4", ["0", "1", "32767", "32768", "65535"]),
+    ("4:hex", ["0x0000", "0x7FFF", "0xFFFF"]),
+    ("4:int", ["0", "2147483647", "-2147483648", "-1"]),
+    ("4:float", ["0", "-0.125", "123456", "1.5e+20"]),
+]
+
+
+@pytest.mark.parametrize("order", [[], ["-B"]], ids=["CDAB", "ABCD"])
+@pytest.mark.parametrize(
+    ("kind", "value"), [(kind, value) for kind, values in NUMBERS_OF_A_TYPE for value in values]
+)
+def test_mbpoll_reads_back_what_it_wrote(flat: Emulator, kind: str, value: str, order: list[str]) -> None:
+    mbpoll = Mbpoll(flat.port)
+    done = mbpoll.run(kind, 150, *order, value=value)
+    assert "Written 1 references." in done.stdout
+    (read,) = mbpoll.read(kind, 150, *order)
+    assert read.upper() == value.upper() if kind == "4:hex" else number(read) == float(value)
+
+
+def test_mbpoll_reads_the_most_there_is(flat: Emulator) -> None:
+    mbpoll = Mbpoll(flat.port)
+    assert len(mbpoll.read("4", 100, "-c125")) == 125
+    assert len(mbpoll.read("3:int", 100, "-c62")) == 62
+    assert len(mbpoll.read("0", 100, "-c125")) == 125
+    assert mbpoll.read("1", 0, "-c8") == ["1", "0", "0", "1", "0", "1", "1", "0"]
+
+
+def test_mbpoll_reads_several_units(flat: Emulator) -> None:
+    """It takes the answers of all unit ids for those of the one device that is there."""
+    assert Mbpoll(flat.port).read("4", 7, "-a1,17:19") == 4 * ["7"]
 
 
 def test_what_mbpoll_wrote_holds_at_the_next_plc_scans(tmp_path: Path) -> None:

@@ -100,6 +100,12 @@ class FaultEngine:
     def __bool__(self) -> bool:
         return bool(self._faults)
 
+    def start(self) -> None:
+        """Let the windows of the rules that are there count from now, when the device begins to be served."""
+        now = self._clock()
+        for fault in self._faults:
+            fault.added_at = now
+
     def watch(self, changed: Callable[[], None]) -> None:
         """Have `changed` called whenever rules come or go."""
         self._watchers.append(changed)

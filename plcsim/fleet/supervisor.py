@@ -166,6 +166,8 @@ class Supervisor:
         return self._status
 
     async def _look_at(self, post: _Post) -> None:
+        if not post.listening:
+            return
         with suppress(PlcsimError, TimeoutError):  # then what it told last stays
             async with asyncio.timeout(_STATUS_S):
                 post.latest = PlantStatus(**await post.link.ask({"op": "status"}))

@@ -12,10 +12,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import psutil
 import yaml
-from fix_emulator import Emulator, RawClient, emulating
+from fix_emulator import DEADLINE_S, Emulator, RawClient, emulating
 from long.hostile_stream import HostileStream, segments
 from long.oracle import Oracle
 from test_conformance import DEVICE
@@ -65,12 +66,13 @@ class WrongAnswer(AssertionError):
 class Attacker:
     """Sends hostile batches over several connections and checks every byte that comes back."""
 
-    def __init__(self, emulator: Emulator, oracle: Oracle, stream: HostileStream, figures: Figures) -> None:
+    def __init__(self, emulator: Emulator, oracle: Oracle, figures: Figures, deadline_s: float) -> None:
+        self.figures = figures
         self._emulator = emulator
         self._oracle = oracle
-        self._stream = stream
-        self._figures = figures
-        self._clients = [emulator.connect() for _ in range(CONNECTIONS)]
+        self._deadline_s = deadline_s
+        self._stream = HostileStream(DEVICE, figures.seed)
+        self._clients = [self._connected() for _ in range(CONNECTIONS)]
         self._begun = CONNECTIONS * [b""]
         """What each connection has sent of a frame that is not complete."""
         self._batches = 0
@@ -105,7 +107,7 @@ class Attacker:
         answers, taken, ends = self._oracle.answers(stream)
         size = sum(answer.length for answer in answers)
         client = self._clients[number]
-        self._figures.frames += len(answers) + ends
+        self.figures.frames += len(answers) + ends
         try:
             data = client.rest() if ends else client.receive(size)
         except (TimeoutError, AssertionError) as exc:
@@ -117,24 +119,29 @@ class Attacker:
                     break  # a reset behind the end may overtake answers
                 got = data[position : position + answer.length].hex(" ")
                 raise WrongAnswer(f"{got} instead of {answer.beginning.hex(' ')} for {stream.hex()}")
-            self._figures.codes[answer.beginning[8] if answer.beginning[7] & 0x80 else 0] += 1
+            self.figures.codes[answer.beginning[8] if answer.beginning[7] & 0x80 else 0] += 1
             position += answer.length
         if len(data) > size:
             raise WrongAnswer(f"{data[size:].hex(' ')} behind the last answer to {stream.hex()}")
         self._begun[number] = stream[taken:]
         if ends:
-            self._figures.closed += 1
+            self.figures.closed += 1
             self._renew(number)
         elif self._batches % 97 == 0:
             client.send(self._stream.batch(FRAMES_A_BATCH))
             client.reset()
-            self._figures.reset += 1
+            self.figures.reset += 1
             self._renew(number)
 
     def _renew(self, number: int) -> None:
         self._clients[number].socket.close()
-        self._clients[number] = self._emulator.connect()
+        self._clients[number] = self._connected()
         self._begun[number] = b""
+
+    def _connected(self) -> RawClient:
+        client = self._emulator.connect()
+        client.socket.settimeout(self._deadline_s)
+        return client
 
 
 class GoodClient(threading.Thread):
@@ -166,8 +173,11 @@ class GoodClient(threading.Thread):
             raise WrongAnswer(f"the good client: {self.trouble!r}")
 
 
-def run(frames: int, seed: int) -> Figures:
-    """Send so many frames. Raises WrongAnswer; and AssertionError if the emulator complains when it ends."""
+def run(frames: int, seed: int, believed: dict[str, Any] = DEVICE, deadline_s: float = DEADLINE_S) -> Figures:
+    """Send so many frames, to a device that is taken to be as `believed`; answers must come in time.
+
+    Raises WrongAnswer, and AssertionError if the emulator complains when it ends.
+    """
     figures = Figures(seed)
     with TemporaryDirectory() as folder:
         path = Path(folder, "device.yaml")
@@ -176,7 +186,7 @@ def run(frames: int, seed: int) -> Figures:
             friend = GoodClient(good)
             friend.start()
             try:
-                _attack(emulator, figures, frames)
+                _attack(Attacker(emulator, Oracle(believed), figures, deadline_s), emulator, frames)
             finally:
                 friend.stop()
             figures.good_answers, figures.good_worst_s = friend.answers, friend.worst_s
@@ -184,8 +194,8 @@ def run(frames: int, seed: int) -> Figures:
     return figures
 
 
-def _attack(emulator: Emulator, figures: Figures, frames: int) -> None:
-    attacker = Attacker(emulator, Oracle(DEVICE), HostileStream(DEVICE, figures.seed), figures)
+def _attack(attacker: Attacker, emulator: Emulator, frames: int) -> None:
+    figures = attacker.figures
     memory = psutil.Process(emulator.process.pid).memory_info
     warm = 0
     start = time.perf_counter()
