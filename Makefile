@@ -25,7 +25,8 @@ demo: setup
 test: setup check
 	$(BIN)/python -m pytest
 
-# Each prints its figures; LONG_FRAMES and LONG_MINUTES make the first two shorter or longer.
+# Each prints its figures; LONG_FRAMES and LONG_MINUTES make the first two shorter or longer. The second
+# needs atheris, which there is for Linux on x86-64.
 test-long: setup
 	PYTHONPATH=tests $(BIN)/python -m long.hostile_frames --frames $(or $(LONG_FRAMES),5000000)
 	PYTHONPATH=tests $(BIN)/python -m long.coverage_guided --minutes $(or $(LONG_MINUTES),20)

@@ -59,7 +59,7 @@ def signals_held(*signals: signal.Signals) -> Iterator[None]:
 
 
 def _emulate(config: DeviceConfig, pipe: Pipe) -> None:
-    run_emulator(config, _HOST, 0, on_listening=pipe.send)
+    run_emulator(config, [_HOST], 0, on_listening=lambda port, _: pipe.send(port))
 
 
 def _port(pipe: Pipe) -> int:

@@ -6,7 +6,7 @@ statements below look at whole tables; `bench.stream_check` reads each stream ro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from psycopg import Connection
@@ -123,11 +123,14 @@ _PARAMETERS = """
 SELECT device_id, parameter_id, component, name, unit, low_limit, high_limit FROM component_parameters"""
 
 
-def verify(connection: Connection[Any], writes: Sequence[Write] = ()) -> Verification:
+def verify(
+    connection: Connection[Any], writes_to: Callable[[str], Sequence[Write]] = lambda device_id: ()
+) -> Verification:
     """Check everything in the connection's schema.
 
-    `writes` are what clients wrote to the emulated PLCs since the last restart; without them a written set
-    value counts as wrong. The connection must not be used by anybody else meanwhile.
+    `writes_to` gives what clients wrote to an emulated PLC, by its device_id, since its last restart;
+    without them a written set value counts as wrong. The connection must not be used by anybody else
+    meanwhile.
     """
     checks = {name: Check(name) for name in INVARIANTS}
     verification = Verification(checks)
@@ -148,7 +151,7 @@ def verify(connection: Connection[Any], writes: Sequence[Write] = ()) -> Verific
             if device_id not in devices:
                 checks["I4"].violated(f"stream {stream_id} of {device_id}: its parameters are not known")
                 continue
-            stream = StreamCheck(devices[device_id], stream_id, checks, writes)
+            stream = StreamCheck(devices[device_id], stream_id, checks, writes_to(device_id))
             head = None if last_scan is None else StreamHead(last_scan, bytes(head_hash))
             verification.rows += stream.run(connection, head)
     return verification

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,12 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("device_file", type=click.Path(path_type=Path))
-@click.option("--host", help="Address to listen at.  [default: from the device file]")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    help="Address to listen at, IPv4 or IPv6; several share the port.  [default: from the device file]",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -76,7 +81,7 @@ def cli() -> None:
 @control_option
 def run(
     device_file: Path,
-    host: str | None,
+    hosts: tuple[str, ...],
     port: int | None,
     start_scan: int,
     journal: Path | None,
@@ -92,14 +97,14 @@ def run(
     from plcsim.runner import run_emulator
 
     config = load_device(device_file)
-    where = host or config.modbus.host
+    where = tuple(dict.fromkeys(hosts)) or (config.modbus.host,)
     skipped = run_emulator(
         config,
         where,
         config.modbus.port if port is None else port,
         start_scan,
         journal,
-        lambda actual: click.echo(_banner(config, where, actual)),
+        lambda actual, tls: click.echo(_banner(config, where, actual, tls)),
         fault_journal=fault_journal,
         control=control or default_socket(config.device.device_id),
         folder=device_file.parent,
@@ -109,13 +114,14 @@ def run(
     return 0
 
 
-def _banner(config: DeviceConfig, host: str, port: int) -> str:
+def _banner(config: DeviceConfig, hosts: Sequence[str], port: int, tls_port: int | None) -> str:
     parameters = config.register_map.parameters
     components = len({p.component for p in parameters})
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    where = ", ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts)
+    tls = f"; TLS at port {tls_port}" if tls_port else ""
     return (
         f"{config.device.device_id}: {len(parameters)} parameters of {components} components at {where}, "
-        f"a new register image every {config.device.plc_scan_ms:g} ms; Ctrl-C stops"
+        f"a new register image every {config.device.plc_scan_ms:g} ms{tls}; Ctrl-C stops"
     )
 
 

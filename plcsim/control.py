@@ -123,7 +123,7 @@ class ControlServer:
     async def _reply(self, line: bytes) -> Message:
         try:
             request = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {"ok": False, "error": "a request is one JSON object in one line"}
         if not isinstance(request, dict):
             return {"ok": False, "error": "a request is a JSON object"}
@@ -159,6 +159,8 @@ def _somebody_listens(path: Path) -> bool:
             probe.connect(str(path))
         except (ConnectionRefusedError, FileNotFoundError):
             return False
+        except OSError:
+            return True  # it is busy, or not ours to ask
     return True
 
 
@@ -226,8 +228,12 @@ def ask(path: Path, request: Message, timeout_s: float = _TIMEOUT_S) -> Message:
             raise PlcsimError(f"{path}: no emulator can be asked here: {reason}") from None
     if not line:
         raise PlcsimError(f"{path}: the emulator closed the connection without an answer")
-    reply: Message = json.loads(line)
-    if not reply.pop("ok"):
+    try:
+        reply: Message = json.loads(line)
+        is_ok = reply.pop("ok")
+    except (ValueError, LookupError, AttributeError, TypeError):
+        raise PlcsimError(f"{path}: what answers here is no emulator, or ended in the middle") from None
+    if not is_ok:
         kind = InputError if reply.get("exit_code") == InputError.exit_code else PlcsimError
         raise kind(reply["error"])
     return reply

@@ -108,25 +108,21 @@ class Device:
         )
 
     def write(self, table: Table, address: int, data: bytes, origin: Origin = LOCAL) -> None:
-        """Put data (as in TableImage) at an address; the addresses must be writable."""
+        """Put data (as in TableImage) at an address; the addresses must be writable.
+
+        `on_write` is told before anything changes; if it raises, nothing does.
+        """
         image = self.images[table]
         touched = self._touched(table, address, data)
-        before = image.data
-        image.data = self._with(table, address, data)
+        before, after = image.data, self._with(table, address, data)
         parameters = self._tables[table].parameters[touched.start : touched.stop]
         old = self._decoded(table, touched, before).tolist()
-        new = self._decoded(table, touched, image.data).tolist()
+        new = self._decoded(table, touched, after).tolist()
         changes = tuple(
             Change(Write(self.plc_scan, parameter.parameter_id, value, self.epoch), earlier)
             for parameter, value, earlier in zip(parameters, new, old, strict=True)
         )
-        for change in changes:
-            self._history.add(change.write)
         width = image.bytes_per_address
-        if parameters:
-            start, end = width * parameters[0].address, width * parameters[-1].end
-            self._ahead.written(table, start, end, [p.parameter_id for p in parameters])
-        log.info("%s %d written by %s: %s", table.value, address, origin.peer, changes)
         if self._on_write:
             start = width * address
             self._on_write(
@@ -140,6 +136,13 @@ class Device:
                     changes,
                 )
             )
+        log.info("%s %d written by %s: %s", table.value, address, origin.peer, changes)
+        image.data = after
+        for change in changes:
+            self._history.add(change.write)
+        if parameters:
+            start, end = width * parameters[0].address, width * parameters[-1].end
+            self._ahead.written(table, start, end, [p.parameter_id for p in parameters])
 
     def _touched(self, table: Table, address: int, data: bytes) -> range:
         count = len(data) // self.images[table].bytes_per_address

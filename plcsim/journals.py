@@ -13,15 +13,19 @@ from urllib.parse import quote
 from plcsim.config import DeviceConfig
 from plcsim.errors import PlcsimError
 from plcsim.faults.event import append_event, open_fault_journal
+from plcsim.limits import ExceptionCode
 from plcsim.plant import Recorders
+from plcsim.requests import RequestRefused
 from plcsim.write_journal import append_write, open_journal
+from plcsim.writes import Event, WriteRecord
 
 T = TypeVar("T")
 
 
 class Journals:
     """Opens journals and writes them; a context manager that closes them. One that cannot be written
-    any more ends the emulator, because the truth could not be recomputed: see `failed`."""
+    any more ends the emulator, because the truth could not be recomputed: see `failed`. Until then writes
+    get exception 04, so that nobody takes for written what is in no journal."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -39,7 +43,7 @@ class Journals:
     def recorders(self, writes: Path | None, faults: Path | None) -> Recorders:
         """What appends to these files. Raises InputError if a journal of writes is not a new one."""
         return Recorders(
-            self._recorder(writes, open_journal, append_write) if writes else None,
+            self._write_recorder(writes) if writes else None,
             self._recorder(faults, open_fault_journal, append_event) if faults else None,
         )
 
@@ -48,12 +52,24 @@ class Journals:
         await self._failed.wait()
         raise PlcsimError(self._problem)
 
+    def _write_recorder(self, path: Path) -> Callable[[Event], None]:
+        record = self._recorder(path, open_journal, append_write)
+
+        def record_or_refuse(event: Event) -> None:
+            record(event)
+            if self._failed.is_set() and isinstance(event, WriteRecord):
+                raise RequestRefused(ExceptionCode.DEVICE_FAILURE)
+
+        return record_or_refuse
+
     def _recorder(
         self, path: Path, opened: Callable[[Path], Any], append: Callable[[Any, T], None]
     ) -> Callable[[T], None]:
         file = self._stack.enter_context(opened(path))
 
         def record(event: T) -> None:
+            if self._failed.is_set():
+                return  # behind half a line it could not be read
             try:
                 append(file, event)
             except OSError as exc:

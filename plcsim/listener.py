@@ -95,7 +95,7 @@ def _bound(family: int, address: tuple[Any, ...]) -> socket.socket:
 
 def _reason(exc: OSError) -> str:
     if exc.errno == errno.EADDRINUSE:
-        return "the port is in use (choose another with --port; 0 takes a free one)"
+        return "the port is in use (choose another; port 0 takes a free one)"
     if exc.errno == errno.EACCES:
-        return "no permission (ports below 1024 need rights; choose another with --port)"
+        return "no permission (ports below 1024 need rights; choose another)"
     return exc.strerror or str(exc)

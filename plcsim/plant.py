@@ -37,9 +37,10 @@ _MANY_FILES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One listening address and the devices behind it, told apart by their unit ids."""
+    """One listening port and the devices behind it, told apart by their unit ids."""
 
-    host: str
+    hosts: tuple[str, ...]
+    """Addresses, all at one port."""
     port: int
     """0 takes a free one."""
     devices: tuple[DeviceConfig, ...]
@@ -88,7 +89,7 @@ class Plant:
                 device = Device(config, told.write, layouts[key])
                 unit = Unit(device, start_scan, len(self.units) / count, told.fault)
                 self.units[config.device.device_id] = behind[config.modbus.unit_id] = unit
-            self.servers.append(ModbusServer(behind, endpoint.host, endpoint.port, folder=endpoint.folder))
+            self.servers.append(ModbusServer(behind, endpoint.hosts, endpoint.port, folder=endpoint.folder))
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -179,12 +180,12 @@ def raise_file_limit() -> int:
 
 
 def places_of(endpoints: Sequence[Endpoint], ports: Sequence[int]) -> Iterator[Content]:
-    """Where the devices behind endpoints that listen at these ports can be reached."""
+    """Where the devices behind endpoints that listen at these ports can be reached: the first address."""
     for endpoint, port in zip(endpoints, ports, strict=True):
         for config in endpoint.devices:
             yield {
                 "device_id": config.device.device_id,
-                "host": endpoint.host,
+                "host": endpoint.hosts[0],
                 "port": port,
                 "unit_id": config.modbus.unit_id,
                 "plc_scan_ms": config.device.plc_scan_ms,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,17 @@ from plcsim.status import Meter, ProcessStatus, Status
 
 _STATUS_S = 1.0
 
+OnListening = Callable[[int, int | None], None]
+"""Told the port, and that of Modbus/TCP Security if there is one."""
+
 
 def run_emulator(
     config: DeviceConfig,
-    host: str,
+    hosts: Sequence[str],
     port: int,
     start_scan: int = 0,
     journal: Path | None = None,
-    on_listening: Callable[[int], None] = lambda port: None,
+    on_listening: OnListening = lambda port, tls_port: None,
     *,
     fault_journal: Path | None = None,
     control: Path | None = None,
@@ -34,13 +37,13 @@ def run_emulator(
 ) -> int:
     """Serve the device until SIGINT or SIGTERM; the return value counts skipped PLC scans.
 
-    `on_listening` is called with the port once clients can connect. What clients write is appended to
-    `journal`, so that the truth stays recomputable, and which faults landed to `fault_journal`; if that
-    fails, raises PlcsimError. `control` is where to put a control socket, `folder` what paths in the
-    device file are relative to.
+    It listens at one port of all hosts; `on_listening` is called once clients can connect. What clients
+    write is appended to `journal`, so that the truth stays recomputable, and which faults landed to
+    `fault_journal`; if that fails, raises PlcsimError. `control` is where to put a control socket,
+    `folder` what paths in the device file are relative to.
     """
     raise_file_limit()
-    endpoint = Endpoint(host, port, (config,), folder)
+    endpoint = Endpoint(tuple(hosts), port, (config,), folder)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_serve(endpoint, start_scan, journal, fault_journal, control, on_listening))
 
@@ -51,7 +54,7 @@ async def _serve(
     journal: Path | None,
     fault_journal: Path | None,
     control: Path | None,
-    on_listening: Callable[[int], None],
+    on_listening: OnListening,
 ) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -65,7 +68,7 @@ async def _serve(
         desk = _Desk(plant, control)
         if control:
             await stack.enter_async_context(ControlServer(control, desk.handle))
-        on_listening(plant.ports[0])
+        on_listening(plant.ports[0], plant.servers[0].tls_port)
         await first_of(stop.wait(), plant.failed(), journals.failed(), desk.look_each_second())
     return plant.status().skipped_plc_scans
 

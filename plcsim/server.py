@@ -201,7 +201,7 @@ class ModbusServer:
             for fault in unit.faults.open_now(Refuse, Restart):
                 if isinstance(fault.rule, Refuse) or (fault.rule.for_s and not self._is_gateway):
                     refusing = True
-                    if not fault.landed:
+                    if isinstance(fault.rule, Refuse) and not fault.landed:
                         unit.faults.has_landed(fault, unit.device.plc_scan)
         return refusing
 

@@ -71,7 +71,7 @@ class Plc:
         self.faults = PlcFaults(self._unit.faults, self._do)
 
     async def _start(self) -> Plant:
-        endpoint = Endpoint(self.host, 0, (self.config,))
+        endpoint = Endpoint((self.host,), 0, (self.config,))
         plant = Plant([endpoint], recorders=lambda config: Recorders(self._events.append))
         return await plant.__aenter__()
 

@@ -6,7 +6,6 @@ a list of `Write`s, so that the truth stays recomputable.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +15,7 @@ from plcsim.codec import Values
 from plcsim.config import DeviceConfig
 from plcsim.history import History
 from plcsim.layout import Layout
+from plcsim.parameters import Parameter
 from plcsim.process import Scans
 from plcsim.signals import Lag, Moment, Signal, noise_key, uniform
 from plcsim.truth_plan import TruthPlan
@@ -25,6 +25,9 @@ __all__ = ["Truth", "Write"]
 
 _FEW = 1024
 """Of so many PLC scans the noise of all parameters fits in memory at once."""
+
+_LAST_PLACES = 8
+"""By so many units in the last place a value can differ from itself, decoded, encoded and decoded again."""
 
 
 class Truth:
@@ -55,17 +58,19 @@ class Truth:
         columns = self._plan.with_signal
         values = np.full((len(plc_scans), len(self._parameters)), np.nan)
         values[:, columns] = self.signals_at(plc_scans, columns, history)
-        held_nan = [
-            (column, np.isnan(values[:, column]))
-            for column in {self._plan.columns.get(i) for i in history.held}.intersection(columns)
+        held = [
+            (column, plc_scans >= history.held[parameter_id][0][0], values[:, column].copy())
+            for parameter_id in history.held
+            if (column := self._plan.columns.get(parameter_id)) in columns
         ]
         for table in self._layout.tables.values():
             if table.columns:
                 data = np.zeros((len(values), table.size), dtype=np.uint8)
                 table.signals.encode(values[:, table.columns], data)
                 values[:, table.columns] = table.signals.decode(data)
-        for column, missing in held_nan:
-            values[missing, column] = np.nan  # a client wrote bits that are no number: they stay
+        for column, is_held, written in held:
+            read = _read(self._parameters[column], written, values[:, column])
+            values[:, column] = np.where(is_held, read, values[:, column])
         return values
 
     def value_at(self, parameter_id: int, plc_scan: int, writes: Sequence[Write] = ()) -> float:
@@ -75,10 +80,12 @@ class Truth:
 
     def written_value(self, write: Write) -> float:
         """What a client reads of the written parameter in the rest of the write's PLC scan."""
-        (part,) = self._layout.parts.of([self._plan.columns[write.parameter_id]])
+        column = self._plan.columns[write.parameter_id]
+        (part,) = self._layout.parts.of([column])
         data = np.zeros(self._layout.tables[part.table].size, dtype=np.uint8)
-        part.codec.encode(np.array([write.value]), data)
-        return math.nan if math.isnan(write.value) else float(part.codec.decode(data)[0])
+        value = np.array([write.value])
+        part.codec.encode(value, data)
+        return float(_read(self._parameters[column], value, part.codec.decode(data))[0])
 
     def signals_at(self, plc_scans: Scans, columns: Sequence[int], history: History) -> Values:
         """Values of some parameters, each with a signal, before they are rounded to what registers hold."""
@@ -89,6 +96,15 @@ class Truth:
         for i, column in enumerate(columns):
             values[i] = evaluation.shown(column, plc_scans)
         return values.T
+
+
+def _read(parameter: Parameter, written: Values, rounded: Values) -> Values:
+    """What clients read of values that one of them wrote: bits that are no number stay, and so do all
+    others, though to encode what was decoded from them can miss them by a few units in the last place."""
+    size = np.maximum(np.abs(written), abs(parameter.offset))
+    with np.errstate(invalid="ignore"):  # infinite
+        is_same = np.abs(rounded - written) <= _LAST_PLACES * np.spacing(size)
+    return np.where(np.isnan(written) | is_same, written, rounded)
 
 
 class _Evaluation:

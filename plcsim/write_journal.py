@@ -20,6 +20,9 @@ from typing import Any, BinaryIO
 from plcsim.errors import InputError
 from plcsim.writes import Event, Restart, Write
 
+_Line = tuple[str, Sequence[Write | Restart]]
+"""The device_id and what is told of the device."""
+
 
 def open_journal(path: Path) -> BinaryIO:
     """A new journal, or an empty one. Raises InputError if it cannot be, or holds an earlier run's writes:
@@ -42,15 +45,21 @@ def append_write(file: BinaryIO, event: Event) -> None:
 
 
 def read_writes(path: Path) -> list[Write]:
-    """All writes of a journal, in order, of all epochs. Raises InputError if it is not one."""
-    return [write for line in _lines(path) for write in line if isinstance(write, Write)]
+    """All writes of a journal, in order, of all epochs and devices. Raises InputError if it is not one."""
+    return [item for _, items in _lines(path) for item in items if isinstance(item, Write)]
 
 
-def read_last_epoch(path: Path) -> list[Write]:
-    """The writes since the last restart. Raises InputError as `read_writes`."""
-    found = [item for line in _lines(path) for item in line]
-    epoch = max((item.epoch for item in found), default=0)
-    return [item for item in found if isinstance(item, Write) and item.epoch == epoch]
+def read_last_epochs(path: Path) -> dict[str, list[Write]]:
+    """By device_id: the writes since the last restart of that device. Raises InputError as `read_writes`."""
+    epochs: dict[str, int] = {}
+    writes: dict[str, list[Write]] = {}
+    for device_id, items in _lines(path):
+        for item in items:
+            if item.epoch > epochs.get(device_id, -1):
+                epochs[device_id], writes[device_id] = item.epoch, []
+            if isinstance(item, Write) and item.epoch == epochs[device_id]:
+                writes[device_id].append(item)
+    return writes
 
 
 def _to_json(event: Event) -> dict[str, Any]:
@@ -84,7 +93,7 @@ def _number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _lines(path: Path) -> list[Sequence[Write | Restart]]:
+def _lines(path: Path) -> list[_Line]:
     try:
         *whole, _ = path.read_bytes().split(b"\n")
         lines = [line.decode() for line in whole]
@@ -95,7 +104,7 @@ def _lines(path: Path) -> list[Sequence[Write | Restart]]:
     return [_parsed(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
 
 
-def _parsed(line: str, where: str) -> Sequence[Write | Restart]:
+def _parsed(line: str, where: str) -> _Line:
     try:
         record = json.loads(line)
     except ValueError as exc:
@@ -103,9 +112,10 @@ def _parsed(line: str, where: str) -> Sequence[Write | Restart]:
     kind = record.get("event") if isinstance(record, dict) else None
     try:
         if kind == "restart":
-            return [Restart(str(record["device"]), int(record["epoch"]), int(record["plc_scan"]))]
+            device_id = str(record["device"])
+            return device_id, [Restart(device_id, int(record["epoch"]), int(record["plc_scan"]))]
         if kind == "write":
-            return [_write(parameter) for parameter in record["parameters"]]
+            return str(record["device"]), [_write(parameter) for parameter in record["parameters"]]
     except KeyError as exc:
         raise InputError(f"{where}: a {kind} without {exc.args[0]!r}") from None
     except (ValueError, TypeError) as exc:

@@ -174,7 +174,7 @@ class Plant:
             )
 
     def verify(self, writes: Sequence[Write] = ()) -> Verification:
-        return verify(self._checking, writes)
+        return verify(self._checking, lambda device_id: writes)
 
     @contextmanager
     def _unprotected(self) -> Iterator[Connection[Any]]:

@@ -207,6 +207,18 @@ def test_a_silent_client_that_has_not_fetched_its_replies_is_closed_all_the_same
     assert served.server.timed_out_connections == 1
 
 
+def test_a_client_that_fetches_its_replies_slowly_is_not_idle(serve_flat: Serve) -> None:
+    served, count = serve_flat(idle_timeout_s=0.5), 20_000
+    with RawClient(served.server.port, 8192) as slow:
+        sender = threading.Thread(target=slow.send, args=(count * frame(READ_MANY),))
+        sender.start()
+        for n in range(20):
+            due = time.monotonic() + 0.08
+            assert len(slow.receive(count // 20 * MANY_BYTES)) == count // 20 * MANY_BYTES, n
+            wait_for(lambda due=due: time.monotonic() >= due, what="the time of the next part")
+        sender.join(15)
+
+
 def test_half_a_request_is_waited_for_only_so_long(serve_flat: Serve) -> None:
     served = serve_flat(frame_timeout_s=0.4)
     with served.connect() as client:

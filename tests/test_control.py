@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,6 +145,45 @@ def test_a_socket_that_somebody_listens_at_is_not_taken(private: Path, flat_file
         assert ask(path, {"op": "status"})["status"]["name"] == "ald-1"
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_a_socket_of_root_in_the_users_folder_is_no_traceback(private: Path) -> None:
+    program = (
+        f"import os, pathlib; os.setgid({NOBODY}); os.setuid({NOBODY});"
+        "from plcsim.control import _somebody_listens as listens;"
+        f"print(listens(pathlib.Path({str(private / 'root.sock')!r})))"
+    )
+    private.mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(private / "root.sock"))
+        (private / "root.sock").chmod(0o600)
+        for folder in (private, private.parent):
+            folder.chmod(0o755)
+        listener.listen()
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400\n", b"[]\n", b"{}\n", b"7\n", b'{"ok": tr'])
+def test_what_is_no_emulator_is_told_in_one_line(private: Path, answer: bytes) -> None:
+    path = private.parent / "other.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(PlcsimError, match="what answers here is no emulator, or ended in the middle"):
+            ask(path, {"op": "status"})
+        thread.join()
+
+
 def test_a_path_that_is_too_long_for_a_socket_is_one_line(private: Path, flat_file: Path) -> None:
     code, _, err = plcsim("run", flat_file, "--port", "0", "--control", private.parent / ("x" * 200))
     assert (code, err.count("\n")) == (1, 1)
@@ -171,6 +211,7 @@ def test_the_only_emulator_is_found_and_of_several_one_must_be_named(private: Pa
     [
         (b"nonsense", "a request is one JSON object in one line"),
         (b"[1]", "a request is a JSON object"),
+        (b"[" * 100_000, "a request is one JSON object in one line"),
         (b'{"op": "explode"}', "request: op: 'explode' is not one of 'status', 'devices', 'fault'"),
         (b"{}", "request: op: is missing"),
         (b'{"op": "fault", "device": "x"}', "'x' is no device here; there are ald-1 (or all, or a pattern)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import struct
 from typing import Any
@@ -27,6 +28,7 @@ from fix_machine import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plcsim.codec import Codec
 from plcsim.config import DeviceConfig
 from plcsim.device import Device
 from plcsim.device_file import load_device, parse_device
@@ -35,7 +37,7 @@ from plcsim.look_ahead import AHEAD
 from plcsim.memory import Origin
 from plcsim.parameters import Table
 from plcsim.truth import Truth
-from plcsim.writes import Change, Restart, Write, WriteRecord
+from plcsim.writes import Change, Event, Restart, Write, WriteRecord
 
 MACHINE = machine()
 COMMANDED = machine(mode="commanded")
@@ -403,3 +405,45 @@ def test_an_image_that_somebody_keeps_does_not_change() -> None:
     operated.device.scan(1)
     assert isinstance(operated.device.images[Table.HOLDING_REGISTER].data, bytes)
     assert kept == before != operated.device.images[Table.HOLDING_REGISTER].data
+
+
+@pytest.mark.parametrize(
+    ("data_type", "scale", "offset", "data"),
+    [
+        ("uint64", 1.0, 0.0, "ff ff ff ff ff ff ff ff"),  # 2^64 as float64, which no uint64 can be
+        ("int64", 1.0, 0.0, "7f ff ff ff ff ff ff ff"),
+        ("uint64", 0.01, 1000.0, "19 7a 3c 55 01 9e f2 87"),
+        ("float64", 0.1, 273.15, "40 d1 1f 2b 9c 4e 35 01"),
+    ],
+)
+def test_whatever_bits_a_client_writes_are_the_truth_to_the_last_place(
+    data_type: str, scale: float, offset: float, data: str
+) -> None:
+    parameter = {"id": 1, "component": "c", "name": "p", "address": 0, "type": data_type, "writable": True}
+    parameter |= {"scale": scale, "offset": offset, "signal": {"kind": "constant", "value": 0.1}}
+    group = {"name": "g", "table": "holding_register", "parameters": [parameter]}
+    config = parse_device({"device": {"device_id": "d"}, "groups": [group]})
+    events: list[Event] = []
+    device = Device(config, events.append)
+    codec = Codec(config.register_map.parameters, Table.HOLDING_REGISTER, 0)
+    for low in range(64):
+        device.write(Table.HOLDING_REGISTER, 0, (int(data.replace(" ", ""), 16) ^ low).to_bytes(8))
+        shown = codec.decode(np.frombuffer(device.images[Table.HOLDING_REGISTER].data, dtype=np.uint8))[0]
+        assert isinstance(events[-1], WriteRecord)
+        (write,) = events[-1].writes
+        assert Truth(config).written_value(write) == shown
+        device.scan(device.plc_scan + 1)
+        assert Truth(config).value_at(1, device.plc_scan, [write]) == shown
+
+
+def test_a_write_that_cannot_be_recorded_changes_nothing() -> None:
+    def refuse(event: Event) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    device = Device(MACHINE, refuse)
+    before = device.snapshot()
+    with pytest.raises(OSError, match="full"):
+        device.write(Table.HOLDING_REGISTER, NOTE, b"\x00\x07")
+    assert device.snapshot() == before
+    device.scan(1)
+    assert device.images[Table.HOLDING_REGISTER].data[2 * NOTE : 2 * NOTE + 2] == b"\x00\x00"

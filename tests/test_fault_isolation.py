@@ -74,7 +74,7 @@ def test_a_delay_behind_a_gateway_slows_one_unit_only(gateway: Site) -> None:
 
 
 def test_on_one_connection_too_only_the_ill_unit_waits(gateway: Site) -> None:
-    gateway.add("delay", unit_id=2, seconds=0.5)
+    gateway.add("delay", unit_id=2, seconds=1.0)
     with gateway.connect() as client:
         start = time.perf_counter()
         client.send(frame(READ_ONE, 1, 2) + frame(READ_ONE, 2, 1) + frame(READ_ONE, 3, 2))
@@ -82,7 +82,7 @@ def test_on_one_connection_too_only_the_ill_unit_waits(gateway: Site) -> None:
         for _ in range(3):
             order.append(client.reply()[0])
             if order == [2]:
-                assert time.perf_counter() - start < 0.4
+                assert time.perf_counter() - start < 0.9
         assert order == [2, 1, 3]
 
 
@@ -124,7 +124,7 @@ def test_devices_of_one_process_are_slowed_one_by_one(flat_file: Path) -> None:
             config.model_copy(update={"device": config.device.model_copy(update={"device_id": name})})
             for name in names
         ]
-        async with Plant([Endpoint("127.0.0.1", 0, (device,)) for device in devices]) as plant:
+        async with Plant([Endpoint(("127.0.0.1",), 0, (device,)) for device in devices]) as plant:
             delay = FAULT_RULE.validate_python({"kind": "delay", "seconds": 0.05})
             plant.units["ill"].faults.add(delay)
             return await asyncio.to_thread(interleaved, *plant.ports)
@@ -154,4 +154,4 @@ def test_plc_scans_are_in_time_while_replies_are_delayed(flat_file: Path, tmp_pa
         code, said, complaints = emulator.stop()
     assert (code, complaints) == (0, "")
     skipped = int(said.split()[0]) if "skipped" in said else 0
-    assert skipped < 5, said
+    assert skipped < 20, said  # one reply after the other would take 96 s

@@ -118,10 +118,10 @@ def test_connections_and_the_device_are_in_the_journal_too(flat_file: Path, tmp_
         flat_file,
         tmp_path,
         [
-            {"kind": "max_connections", "connections": 0, "for_s": 0.3},
+            {"kind": "max_connections", "connections": 0, "for_s": 1.5},
             {"kind": "clock_jump", "seconds": 7200.0},
-            {"kind": "restart", "after_s": 0.3},
-            {"kind": "refuse", "after_s": 0.3},
+            {"kind": "restart", "after_s": 1.5},
+            {"kind": "refuse", "after_s": 1.5},
         ],
     )
     with emulating(device, "--fault-journal", str(journal)) as emulator:

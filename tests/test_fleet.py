@@ -137,6 +137,35 @@ def test_a_worker_that_is_killed_comes_back_on_its_ports_and_the_others_do_not_n
     )
 
 
+def test_a_worker_that_hangs_is_killed_and_comes_back_and_the_others_do_not_notice(
+    start_fleet: StartFleet,
+) -> None:
+    fleet = start_fleet(count=2)
+    hanging, other = workers_of(fleet)
+    os.kill(hanging["pid"], signal.SIGSTOP)
+    wait_for(lambda: workers_of(fleet)[0]["restarts"] == 1 and workers_of(fleet)[0]["listening"], 30.0)
+    assert fleet.said() == (
+        f"plcsim: worker 1 (process {hanging['pid']}) gave no status for 10 s and was ended by SIGKILL: "
+        "its 1 devices start again"
+    )
+    assert workers_of(fleet)[1]["pid"] == other["pid"]
+    assert scan_of(fleet.devices[0]) < scan_of(fleet.devices[1])
+
+
+def test_a_fleet_that_was_suspended_goes_on_with_the_workers_that_it_has(start_fleet: StartFleet) -> None:
+    fleet = start_fleet(count=2)
+    pids = [worker["pid"] for worker in workers_of(fleet)]
+    fleet.process.send_signal(signal.SIGSTOP)
+    wait_for(lambda: psutil.Process(fleet.process.pid).status() == psutil.STATUS_STOPPED)
+    before = scan_of(fleet.devices[0])
+    wait_for(lambda: scan_of(fleet.devices[0]) > before + 130, 20.0)
+    fleet.process.send_signal(signal.SIGCONT)
+    first = fleet.status().uptime_s
+    wait_for(lambda: fleet.status().uptime_s > first + 2)
+    assert [worker["pid"] for worker in workers_of(fleet)] == pids
+    assert fleet.said() == ""
+
+
 def test_a_worker_that_nobody_kills_stays(start_fleet: StartFleet) -> None:
     fleet = start_fleet()
     before = [worker["pid"] for worker in workers_of(fleet)]

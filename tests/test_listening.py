@@ -83,6 +83,15 @@ def test_the_command_listens_at_an_ipv6_address_or_says_why_not(flat_file: Path)
             pass
 
 
+def test_the_command_listens_at_several_addresses_and_names_them(flat_file: Path) -> None:
+    hosts = ["127.0.0.1", "127.0.0.2", *(["::1"] if has_ipv6() else [])]
+    with emulating(flat_file, *(word for host in hosts for word in ("--host", host))) as emulator:
+        port = emulator.port
+        assert [answer(host, port) for host in hosts] == len(hosts) * [frame(ONE)]
+        shown = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts)
+        assert f" at {', '.join(shown)}, a new register image" in emulator.banner
+
+
 @pytest.mark.parametrize(
     ("host", "reason"),
     [("203.0.113.1", "."), ("no.such.host.invalid", "."), ("300.1.1.1", ".")],

@@ -16,6 +16,7 @@ from fix_postgres import Schema
 from bench.cli import cli, main
 from bench.report.verification import verification_table
 from bench.verify import INVARIANTS
+from plcsim.device_file import parse_device
 from plcsim.memory import LOCAL
 from plcsim.parameters import Table
 from plcsim.write_journal import append_write, open_journal
@@ -169,6 +170,24 @@ def test_verify_reads_what_clients_wrote_from_the_journal(
     where = ("--database", schema.conninfo, "--schema", schema.name, "--json")
     assert plcbench("verify", *where)[0] == 5
     assert plcbench("verify", *where, "--journal", tmp_path / "writes.jsonl")[0] == 0
+
+
+def test_verify_takes_a_journal_of_each_device_and_keeps_their_writes_apart(
+    plcbench: Plcbench, schema: Schema, tmp_path: Path
+) -> None:
+    journals: list[str | Path] = []
+    for number, device_id in enumerate(("ald-1", "ald-2")):
+        write = Write(22, PRESSURE_SETPOINT, 2.5 + number)
+        data = ALD.to_json()
+        data["device"]["device_id"] = device_id
+        TrueStream(schema, parse_device(data), writes=[write]).store(21, 22, 23, 24)
+        with open_journal(tmp_path / device_id) as journal:
+            record = WriteRecord(device_id, LOCAL, Table.HOLDING_REGISTER, 110, (), (), (Change(write, 0.8),))
+            append_write(journal, record)
+        journals += ["--journal", tmp_path / device_id]
+    where = ("--database", schema.conninfo, "--schema", schema.name, "--json")
+    assert plcbench("verify", *where, *journals[:2])[0] == 5
+    assert plcbench("verify", *where, *journals)[0] == 0
 
 
 def test_verify_changes_nothing(plcbench: Plcbench, plant: Plant) -> None:

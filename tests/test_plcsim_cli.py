@@ -105,7 +105,7 @@ def test_a_port_in_use_is_one_line_and_exit_code_1(
         1,
         "",
         f"plcsim: cannot listen at 127.0.0.1:{port}: the port is in use "
-        "(choose another with --port; 0 takes a free one)\n",
+        "(choose another; port 0 takes a free one)\n",
     )
 
 
@@ -129,7 +129,7 @@ def test_a_privileged_port_is_one_line_that_says_so(flat_file: Path) -> None:
     assert (code, out) == (1, "")
     assert err == (
         "plcsim: cannot listen at 127.0.0.1:1: no permission "
-        "(ports below 1024 need rights; choose another with --port)\n"
+        "(ports below 1024 need rights; choose another)\n"
     )
 
 
@@ -175,7 +175,7 @@ def test_the_journal_holds_what_clients_wrote(
     with emulator.connect() as client:
         client.ask(bytes.fromhex("06 0007 8001"))
     line = wait_for(journal.read_text, what="the journal's line")
-    assert json.loads(line)["value"] == 0x8001
+    assert json.loads(line)["parameters"][0]["value"] == 0x8001
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,8 @@ def test_a_journal_that_can_no_longer_be_written_stops_the_emulator(
     emulator = start_emulator(flat_file, "--journal", "/dev/full")
     with emulator.connect() as client:
         assert client.ask(bytes.fromhex("03 0000 0001"))[0] == 3  # reading is not hindered
-        client.send(bytes.fromhex("0001 0000 0006 01 06 0007 8001"))
+        client.send(2 * bytes.fromhex("0001 0000 0006 01 06 0007 8001"))
+        assert client.rest() == 2 * bytes.fromhex("0001 0000 0003 01 86 04")  # not written, and not said to be
         assert emulator.process.wait(DEADLINE_S) == 1
     said, complaints = emulator.process.communicate(timeout=DEADLINE_S)
     assert said == ""

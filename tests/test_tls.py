@@ -216,6 +216,7 @@ def test_files_are_looked_for_beside_the_device_file(
         client = TlsClient(port, certificates.authority, certificates.authority.issue("viewer", "viewer"))
         with client, emulator.connect() as plain:
             assert [client.ask(READ), plain.ask(READ)] == [REPLY, REPLY]
+        assert f" ms; TLS at port {port}; Ctrl-C stops" in emulator.banner
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from plcsim.errors import InputError
 from plcsim.memory import LOCAL, Origin
 from plcsim.parameters import Table
 from plcsim.truth import Truth
-from plcsim.write_journal import append_write, open_journal, read_last_epoch, read_writes
+from plcsim.write_journal import append_write, open_journal, read_last_epochs, read_writes
 from plcsim.writes import Change, Event, Restart, Write, WriteRecord
 
 ids = st.integers(1, 2**31 - 1)
@@ -81,23 +81,25 @@ def test_a_write_is_on_the_file_before_the_journal_is_closed(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("events", "latest"),
     [
-        ([], []),
-        ([record_of(Write(1, 2, 3))], [Write(1, 2, 3)]),
-        ([record_of(Write(1, 2, 3)), Restart("a", 1, 9)], []),
-        ([record_of(Write(1, 2, 3)), Restart("a", 1, 9), record_of(Write(0, 2, 4, 1))], [Write(0, 2, 4, 1)]),
+        ([], {}),
+        ([record_of(Write(1, 2, 3))], {"oven-1": [Write(1, 2, 3)]}),
+        ([record_of(Write(1, 2, 3)), Restart("oven-1", 1, 9)], {"oven-1": []}),
+        ([record_of(Write(1, 2, 3)), Restart("oven-1", 1, 9), record_of(Write(0, 2, 4, 1))],
+         {"oven-1": [Write(0, 2, 4, 1)]}),
+        ([record_of(Write(1, 2, 3)), Restart("oven-2", 1, 9)], {"oven-1": [Write(1, 2, 3)], "oven-2": []}),
     ],
 )
 def test_only_what_was_written_since_the_last_restart_is_of_the_last_epoch(
-    tmp_path: Path, events: list[Event], latest: list[Write]
+    tmp_path: Path, events: list[Event], latest: dict[str, list[Write]]
 ) -> None:
     path = journal_of(tmp_path, events)
-    assert read_last_epoch(path) == latest
+    assert read_last_epochs(path) == latest
     assert len(read_writes(path)) == sum(isinstance(event, WriteRecord) for event in events)
 
 
 def line_with(**changes: Any) -> str:
     parameter = {"plc_scan": 1, "epoch": 0, "parameter_id": 2, "old": 0, "value": 3} | changes
-    return json.dumps({"event": "write", "parameters": [parameter]})
+    return json.dumps({"event": "write", "device": "oven-1", "parameters": [parameter]})
 
 
 @pytest.mark.parametrize(
@@ -110,10 +112,12 @@ def line_with(**changes: Any) -> str:
         ("7", 'is neither a "write" nor a "restart"'),
         ("{}", 'is neither a "write" nor a "restart"'),
         ('{"plc_scan": 1, "parameter_id": 2, "value": 3}', 'is neither a "write" nor a "restart"'),
-        ('{"event": "write"}', "a write without 'parameters'"),
-        ('{"event": "write", "parameters": 7}', "is not a write as an emulator records it"),
-        ('{"event": "write", "parameters": [7]}', "is not a write as an emulator records it"),
-        ('{"event": "write", "parameters": [{"plc_scan": 1}]}', "a write without 'parameter_id'"),
+        ('{"event": "write", "parameters": []}', "a write without 'device'"),
+        ('{"event": "write", "device": "a"}', "a write without 'parameters'"),
+        ('{"event": "write", "device": "a", "parameters": 7}', "is not a write as an emulator records it"),
+        ('{"event": "write", "device": "a", "parameters": [7]}', "is not a write as an emulator records it"),
+        ('{"event": "write", "device": "a", "parameters": [{"plc_scan": 1}]}',
+         "a write without 'parameter_id'"),
         ('{"event": "restart", "device": "a", "plc_scan": 1}', "a restart without 'epoch'"),
         ('{"event": "restart", "device": "a", "plc_scan": 1, "epoch": "x"}', "is not a restart as an"),
         (line_with(plc_scan="x"), "plc_scan: 'x' is not a whole number from 0 on"),

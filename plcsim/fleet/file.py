@@ -205,7 +205,7 @@ def _endpoints(
                     modbus=config.modbus.model_copy(update=where),
                 )
             )
-        yield Endpoint(at, port, tuple(devices), folder)
+        yield Endpoint((at,), port, tuple(devices), folder)
 
 
 def _names(place: Place, pattern: str, numbers: range) -> list[str]:
@@ -261,11 +261,12 @@ def _check_unique(file: FleetFile, endpoints: list[Endpoint]) -> None:
                 ids[name] = number
             if not endpoint.port:
                 continue
+            (host,) = endpoint.hosts
             here = hosts_at.setdefault(endpoint.port, {})
-            taken = endpoint.host if endpoint.host in here else next(iter(here), "")
-            if here and (taken == endpoint.host or {taken, endpoint.host} & set(_WILDCARDS)):
+            taken = host if host in here else next(iter(here), "")
+            if here and (taken == host or {taken, host} & set(_WILDCARDS)):
                 raise Complaint(
                     ("devices", number, "port"),
-                    f"{endpoint.host}:{endpoint.port} is already taken by {here[taken]}",
+                    f"{host}:{endpoint.port} is already taken by {here[taken]}",
                 )
-            here[endpoint.host] = endpoint.devices[0].device.device_id
+            here[host] = endpoint.devices[0].device.device_id

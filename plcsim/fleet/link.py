@@ -29,6 +29,9 @@ class Link:
         self._writer: asyncio.StreamWriter | None = None
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._killed_because = ""
+        self.silent_looks = 0
+        """Looks at its status in vain since it said something last."""
 
     @property
     def pid(self) -> int:
@@ -66,6 +69,7 @@ class Link:
                 reply: Reply = await next_message(self._reader)
             except EOFError:
                 break
+            self.silent_looks = 0  # however late it is
             waiting = self._waiting.get(reply.number)
             if waiting is None or waiting.done():
                 continue
@@ -77,6 +81,11 @@ class Link:
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(self._gone())
+
+    def kill(self, because: str) -> None:
+        """End it by force; `end` says why."""
+        self._killed_because = f"{because} and "
+        self._process.kill()
 
     async def end(self) -> str:
         """Tell it to end, and wait until it has, by force if it will not; returns how it ended."""
@@ -90,7 +99,8 @@ class Link:
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = await asyncio.to_thread(self._process.wait)
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return self._killed_because + how
 
     def _gone(self) -> WorkerGoneError:
         return WorkerGoneError(f"worker process {self.pid} has ended; it is started again")

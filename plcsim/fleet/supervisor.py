@@ -25,6 +25,9 @@ from plcsim.runner import first_of
 from plcsim.status import Meter, PlantStatus, ProcessStatus, Status, ended_with
 
 _STATUS_S = 1.0
+_SILENT_LOOKS = 10
+"""A worker that has answered nothing for so many looks, 1 s each, hangs. Looks and not time, because time
+goes on while this process is suspended."""
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _STEADY_S = 10.0
@@ -52,8 +55,8 @@ class _Post:
 class Supervisor:
     """Runs a fleet; `run` returns when it was told to stop.
 
-    Workers that die are started again, on the same ports, after a pause that grows if they die again
-    soon; `say` gets one line each time.
+    Workers that die, or hang and are killed, are started again, on the same ports, after a pause that
+    grows if they die again soon; `say` gets one line each time.
     """
 
     def __init__(
@@ -168,9 +171,16 @@ class Supervisor:
     async def _look_at(self, post: _Post) -> None:
         if not post.listening:
             return
-        with suppress(PlcsimError, TimeoutError):  # then what it told last stays
+        link = post.link
+        try:
             async with asyncio.timeout(_STATUS_S):
-                post.latest = PlantStatus(**await post.link.ask({"op": "status"}))
+                post.latest = PlantStatus(**await link.ask({"op": "status"}))
+        except PlcsimError:
+            return  # what it told last stays
+        except TimeoutError:
+            link.silent_looks += 1
+        if link.silent_looks >= _SILENT_LOOKS:
+            link.kill(f"gave no status for {_SILENT_LOOKS * _STATUS_S:g} s")
 
     async def handle(self, message: dict[str, Any]) -> dict[str, Any]:
         """Answer a request of the control socket."""

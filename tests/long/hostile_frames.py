@@ -173,7 +173,13 @@ class GoodClient(threading.Thread):
             raise WrongAnswer(f"the good client: {self.trouble!r}")
 
 
-def run(frames: int, seed: int, believed: dict[str, Any] = DEVICE, deadline_s: float = DEADLINE_S) -> Figures:
+def run(
+    frames: int,
+    seed: int,
+    believed: dict[str, Any] = DEVICE,
+    deadline_s: float = DEADLINE_S,
+    uvloop: bool = True,
+) -> Figures:
     """Send so many frames, to a device that is taken to be as `believed`; answers must come in time.
 
     Raises WrongAnswer, and AssertionError if the emulator complains when it ends.
@@ -182,7 +188,7 @@ def run(frames: int, seed: int, believed: dict[str, Any] = DEVICE, deadline_s: f
     with TemporaryDirectory() as folder:
         path = Path(folder, "device.yaml")
         path.write_text(yaml.safe_dump(DEVICE), encoding="utf-8")
-        with emulating(path) as emulator, emulator.connect() as good:
+        with emulating(path, uvloop=uvloop) as emulator, emulator.connect() as good:
             friend = GoodClient(good)
             friend.start()
             try:
@@ -215,8 +221,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=5_000_000)
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--asyncio", action="store_true", help="run the emulator without uvloop")
     options = parser.parse_args()
-    print(run(options.frames, options.seed))
+    print(run(options.frames, options.seed, uvloop=not options.asyncio))
 
 
 if __name__ == "__main__":
