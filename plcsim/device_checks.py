@@ -56,10 +56,20 @@ def _check_unique(config: DeviceConfig) -> None:
             )
         ids[spec.id] = spec.full_name
         names[spec.full_name] = spec.id
+    _check_fault_names(config)
     groups = [group.name for group in config.groups]
     for g, name in enumerate(groups):
         if name in groups[:g]:
             raise Complaint(("groups", g, "name"), f"{name!r} is already the name of a group")
+
+
+def _check_fault_names(config: DeviceConfig) -> None:
+    named: set[str] = set()
+    for number, fault in enumerate(config.faults):
+        if fault.name in named:
+            raise Complaint(("faults", number, "name"), f"{fault.name!r} is already the name of a fault")
+        if fault.name is not None:
+            named.add(fault.name)
 
 
 def _check_address(place: Place, config: DeviceConfig, written: int, table: Table) -> None:

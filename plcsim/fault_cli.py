@@ -194,7 +194,8 @@ def list_(device: str, as_json: bool, control: Path | None) -> int:
     for each in reply["faults"]:
         state = "in force" if each["in_force"] else "not in force"
         click.echo(
-            f"{each['device']}: {each['name']}: {state}, fitted {each['fitted']}, landed {each['landed']}: "
+            f"{each['device']}: {each['name']}: {state}, fitted {each['fitted']}, "
+            f"fired {each['fired']}, landed {each['landed']}: "
             f"{json.dumps(each['rule'])}"
         )
     if not reply["faults"]:

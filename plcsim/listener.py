@@ -11,6 +11,8 @@ from typing import Any
 
 from plcsim.errors import ListenError
 
+_HANDSHAKE_S = 10.0
+"""How long a client may take to show its certificate."""
 _BACKLOG = 1024
 """Clients that may connect at once: a whole plant's loggers after a power cut."""
 
@@ -47,6 +49,8 @@ class Listener:
             self._socket = _bound(family, (address[0], self.port, *address[2:]))
         except OSError as exc:
             raise ListenError(f"cannot listen at {where}: {_reason(exc)}") from exc
+        except UnicodeError:
+            raise ListenError(f"cannot listen at {where}: this is not a host name") from None
 
     async def open(self) -> None:
         """Let clients connect. Raises ListenError."""
@@ -58,7 +62,11 @@ class Listener:
         try:
             # the loop closes what it is given; the address is kept by ours
             self._server = await asyncio.get_running_loop().create_server(
-                self._protocol, sock=self._socket.dup(), backlog=_BACKLOG, ssl=self._tls
+                self._protocol,
+                sock=self._socket.dup(),
+                backlog=_BACKLOG,
+                ssl=self._tls,
+                ssl_handshake_timeout=_HANDSHAKE_S if self._tls else None,
             )
         except OSError as exc:
             raise ListenError(f"cannot listen at {self.host}:{self.port}: {_reason(exc)}") from exc

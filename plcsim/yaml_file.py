@@ -165,6 +165,8 @@ def _refuse_surprises(node: yaml.Node, source: str) -> None:
         keys: set[str] = set()
         for key, value in node.value:
             line = key.start_mark.line + 1
+            if key.tag == _WHOLE and not _NOT_DECIMAL.match(key.value):
+                key.tag = _TEXT  # a number as a key: the model reads it, as it stands
             if key.tag != _TEXT:
                 shown = key.value if isinstance(key, yaml.ScalarNode) else ""
                 problem = "the key is not text to YAML; put it in quotes"
@@ -256,7 +258,7 @@ def _problem(error: Any) -> str:
             shown = _short(value.get("kind") if "tag" in context else value)
             return f"{shown} is not one of {expected}".replace(" or ", ", ")
         case "union_tag_not_found":
-            return "'kind' is missing: it says which signal this is"
+            return "'kind' is missing: it says which one this is"
         case "string_pattern_mismatch":
             return f"{shown} is not a name (letters, digits and _ . : / - , 63 at most)"
         case "float_type" if isinstance(value, str) and _EXPONENT.fullmatch(value):

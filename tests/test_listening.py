@@ -94,7 +94,13 @@ def test_the_command_listens_at_several_addresses_and_names_them(flat_file: Path
 
 @pytest.mark.parametrize(
     ("host", "reason"),
-    [("203.0.113.1", "."), ("no.such.host.invalid", "."), ("300.1.1.1", ".")],
+    [
+        ("203.0.113.1", "."),
+        ("no.such.host.invalid", "."),
+        ("300.1.1.1", "."),
+        (300 * "a", "this is"),
+        ("ä..x", "this is"),
+    ],
 )
 def test_an_address_that_is_not_ours_is_named(unit: Unit, host: str, reason: str) -> None:
     with pytest.raises(ListenError, match=rf"^cannot listen at {host}:0: {reason}[^\n]+$"):

@@ -128,8 +128,7 @@ def test_a_privileged_port_is_one_line_that_says_so(flat_file: Path) -> None:
     code, out, err = plcsim("run", flat_file, "--port", "1", program=program)
     assert (code, out) == (1, "")
     assert err == (
-        "plcsim: cannot listen at 127.0.0.1:1: no permission "
-        "(ports below 1024 need rights; choose another)\n"
+        "plcsim: cannot listen at 127.0.0.1:1: no permission (ports below 1024 need rights; choose another)\n"
     )
 
 
@@ -203,7 +202,8 @@ def test_a_journal_that_can_no_longer_be_written_stops_the_emulator(
     with emulator.connect() as client:
         assert client.ask(bytes.fromhex("03 0000 0001"))[0] == 3  # reading is not hindered
         client.send(2 * bytes.fromhex("0001 0000 0006 01 06 0007 8001"))
-        assert client.rest() == 2 * bytes.fromhex("0001 0000 0003 01 86 04")  # not written, and not said to be
+        refused = bytes.fromhex("0001 0000 0003 01 86 04")
+        assert client.rest() == 2 * refused  # not written, and not said to be
         assert emulator.process.wait(DEADLINE_S) == 1
     said, complaints = emulator.process.communicate(timeout=DEADLINE_S)
     assert said == ""

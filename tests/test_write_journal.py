@@ -88,7 +88,7 @@ def test_a_write_is_on_the_file_before_the_journal_is_closed(tmp_path: Path) -> 
          {"oven-1": [Write(0, 2, 4, 1)]}),
         ([record_of(Write(1, 2, 3)), Restart("oven-2", 1, 9)], {"oven-1": [Write(1, 2, 3)], "oven-2": []}),
     ],
-)
+)  # fmt: skip
 def test_only_what_was_written_since_the_last_restart_is_of_the_last_epoch(
     tmp_path: Path, events: list[Event], latest: dict[str, list[Write]]
 ) -> None:
