@@ -22,6 +22,12 @@ ALD_FILE = Path(__file__).parent.parent / "configs" / "ald.yaml"
 
 WITHOUT_UVLOOP = "import sys; sys.modules['uvloop'] = None; from plcsim.cli import main; main()"
 
+READ_ONE = bytes.fromhex("03 0000 0001")
+ONE = bytes.fromhex("03 02 1234")
+READ_MANY = bytes.fromhex("03 0064 007d")
+MANY_BYTES = 7 + 2 + 250
+"""Requests to the flat device, the reply to the first, and the size of that to the second."""
+
 BITS = 0b1010_0101_1100_0011_0000_1111_1001_0110
 """Coils 0 to 31 of the flat device, coil 0 in the least significant bit."""
 
@@ -224,3 +230,18 @@ def flat_either(request: pytest.FixtureRequest, flat_file: Path) -> Iterator[Emu
 def client(flat: Emulator) -> Iterator[RawClient]:
     with flat.connect() as connected:
         yield connected
+
+
+@pytest.fixture(scope="module")
+def server(flat_either: Emulator) -> Emulator:
+    """The flat device, on uvloop and on asyncio."""
+    return flat_either
+
+
+@pytest.fixture
+def others(server: Emulator) -> Iterator[None]:
+    """Another client is served before and after, whatever a test does."""
+    with server.connect() as other:
+        assert other.ask(READ_ONE) == ONE
+        yield
+        assert other.ask(READ_ONE) == ONE

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fix_emulator import DEADLINE_S, Emulator, RawClient, frame, seen
+from fix_emulator import DEADLINE_S, MANY_BYTES, ONE, READ_MANY, READ_ONE, Emulator, RawClient, frame, seen
 from fix_faults import Site
 from waiting import wait_for, wait_for_async
 
@@ -21,35 +21,17 @@ from plcsim.device_file import load_device
 from plcsim.server import ModbusServer
 from plcsim.unit import Unit
 
-READ_ONE = bytes.fromhex("03 0000 0001")
-ONE = bytes.fromhex("03 02 1234")
-READ_MANY = bytes.fromhex("03 0064 007d")
 WRITE_ONE = bytes.fromhex("10 0064 0002 04 0000 0000")
-MANY_BYTES = 7 + 2 + 250
 STILL_S = 0.3
 """A connection that cannot be written to for so long is not being read; TCP holds nothing back longer."""
 
 Serve = Callable[..., Site]
 
 
-@pytest.fixture(scope="module")
-def server(flat_either: Emulator) -> Emulator:
-    return flat_either
-
-
 @pytest.fixture
 def client(server: Emulator) -> Iterator[RawClient]:
     with server.connect() as connected:
         yield connected
-
-
-@pytest.fixture
-def others(server: Emulator) -> Iterator[None]:
-    """Another client is served before and after, whatever a test does."""
-    with server.connect() as other:
-        assert other.ask(READ_ONE) == ONE
-        yield
-        assert other.ask(READ_ONE) == ONE
 
 
 @pytest.mark.usefixtures("others")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from fake_transport import FakeTransport, connected
-from fix_emulator import Emulator, RawClient, frame, seen
+from fix_emulator import MANY_BYTES, ONE, READ_MANY, READ_ONE, Emulator, RawClient, frame, seen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,30 +19,11 @@ from plcsim.device import Device
 from plcsim.device_file import load_device
 from plcsim.unit import Unit
 
-READ_ONE = bytes.fromhex("03 0000 0001")
-ONE = bytes.fromhex("03 02 1234")
-READ_MANY = bytes.fromhex("03 0064 007d")
-MANY_BYTES = 7 + 2 + 250
-
-
-@pytest.fixture(scope="module")
-def server(flat_either: Emulator) -> Emulator:
-    return flat_either
-
 
 @pytest.fixture
 def client(server: Emulator) -> Iterator[RawClient]:
     with server.connect() as connected:
         yield connected
-
-
-@pytest.fixture
-def others(server: Emulator) -> Iterator[None]:
-    """Another client is served before and after, whatever a test does."""
-    with server.connect() as other:
-        assert other.ask(READ_ONE) == ONE
-        yield
-        assert other.ask(READ_ONE) == ONE
 
 
 @pytest.mark.parametrize("size", range(1, 12))
