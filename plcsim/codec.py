@@ -46,7 +46,8 @@ class Codec:
                 raw[..., field.columns] = field.decode(data)
         if len(self._texts):
             raw[..., self._texts] = np.nan
-        return raw if self._plain else raw * self._scale + self._offset
+        with np.errstate(over="ignore"):
+            return raw if self._plain else raw * self._scale + self._offset
 
     def encode(self, values: Values, data: Bytes) -> None:
         """Write values into a block's data in place; what is no parameter's stays as it is.
@@ -55,7 +56,8 @@ class Codec:
         last float64 within them); NaN becomes the parameter's null value, or 0 in an integer that has
         none.
         """
-        raw = values if self._plain else (values - self._offset) / self._scale
+        with np.errstate(over="ignore"):  # what is too large is infinite, so at the limit of its type
+            raw = values if self._plain else (values - self._offset) / self._scale
         for field in self._fields:
             field.encode(raw[..., field.columns], data)
 

@@ -36,7 +36,7 @@ class Step(_Strict):
 class Phase(_Strict):
     """Steps that run in turn, the whole row `times` over."""
 
-    times: int = Field(default=1, ge=1)
+    times: int = Field(default=1, ge=1, le=1_000_000)
     steps: list[Step] = Field(min_length=1)
 
 
@@ -69,9 +69,9 @@ class FailureSpec(_Strict):
 
     step: str
     after_s: float = Field(default=0.0, ge=0)
-    execution: int | None = Field(default=None, ge=1)
+    execution: int | None = Field(default=None, ge=1, le=10**9)
     """Number of the only execution that fails …"""
-    every: int | None = Field(default=None, ge=1)
+    every: int | None = Field(default=None, ge=1, le=10**9)
     """… or of those whose number this divides."""
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,7 +100,10 @@ def _read(path: Path) -> _Table:
         raise ConfigError("a row of column names and a row of values or more are expected", source=source)
     if len(rows) > MAX_SAMPLES:
         raise ConfigError(f"has {len(rows):,} rows; at most {MAX_SAMPLES:,} are replayed", source=source)
-    return _Table(source, {name.strip(): i for i, name in enumerate(header)}, rows)
+    names = [name.strip() for name in header]
+    if twice := [name for name in names if name and names.count(name) > 1]:
+        raise ConfigError("is the name of two columns", source=source, line=1, key=twice[0])
+    return _Table(source, {name: i for i, name in enumerate(names)}, rows)
 
 
 def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
@@ -126,18 +130,15 @@ def _times(table: _Table, column: str) -> list[float]:
 
 def _seconds(table: _Table, line: int, column: str) -> float:
     text = table.text(line, column)
+    with suppress(ConfigError):
+        return table.number(line, column)  # first, because 17121231.05 would pass for a time, too
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        moment = None
-    if moment is None or text.isdigit():
-        try:
-            return table.number(line, column)
-        except ConfigError:
-            raise ConfigError(
-                f"{text!r}: must be seconds or a time such as 2026-01-31T13:05:00",
-                source=table.source,
-                line=line,
-                key=column,
-            ) from None
+        raise ConfigError(
+            f"{text!r}: must be seconds or a time such as 2026-01-31T13:05:00",
+            source=table.source,
+            line=line,
+            key=column,
+        ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -50,9 +50,11 @@ DeviceSource = DeviceConfig | Path | str | dict[str, Any]
 class Plc:
     """An emulated PLC in a thread of this process; all its methods may be called from any thread."""
 
-    def __init__(self, config: DeviceConfig) -> None:
+    def __init__(self, config: DeviceConfig, folder: Path = Path()) -> None:
+        """`folder` is what paths in the configuration are relative to."""
         self.config = config
         self.host = _HOST
+        self._folder = folder
         self.unit_id = config.modbus.unit_id
         self.truth = Truth(config)
         """The true values at any PLC scan."""
@@ -71,7 +73,7 @@ class Plc:
         self.faults = PlcFaults(self._unit.faults, self._do)
 
     async def _start(self) -> Plant:
-        endpoint = Endpoint((self.host,), 0, (self.config,))
+        endpoint = Endpoint((self.host,), 0, (self.config,), self._folder)
         plant = Plant([endpoint], recorders=lambda config: Recorders(self._events.append))
         return await plant.__aenter__()
 
@@ -120,8 +122,10 @@ class Plc:
     def stop(self) -> None:
         """End it; its port refuses connections from now on. The test's end does it too."""
         if not self._thread.is_stopped:
-            self._thread.run(self._plant.__aexit__(None, None, None))
-            self._thread.stop()
+            try:
+                self._thread.run(self._plant.__aexit__(None, None, None))
+            finally:
+                self._thread.stop()
 
     def _parameter(self, name: str) -> Parameter:
         if name not in self._by_name:
@@ -325,7 +329,8 @@ def plc() -> Iterator[Callable[..., Plc]]:
     with ExitStack() as stack:
 
         def start(source: DeviceSource, **overrides: Any) -> Plc:
-            started = Plc(device_config(source, **overrides))
+            folder = Path(source).parent if isinstance(source, Path | str) else Path()
+            started = Plc(device_config(source, **overrides), folder)
             stack.callback(started.stop)
             return started
 

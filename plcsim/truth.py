@@ -93,8 +93,9 @@ class Truth:
         evaluation = _Evaluation(self._plan, self._keys, plc_scans, history)
         if len(plc_scans) <= _FEW:
             evaluation.roll(columns)
-        for i, column in enumerate(columns):
-            values[i] = evaluation.shown(column, plc_scans)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large is infinite, and stays that
+            for i, column in enumerate(columns):
+                values[i] = evaluation.shown(column, plc_scans)
         return values.T
 
 

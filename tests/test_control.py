@@ -68,6 +68,26 @@ def test_a_folder_that_others_can_enter_is_not_used(private: Path, monkeypatch: 
         runtime_folder()
 
 
+@pytest.mark.parametrize("made_by", ["another user", "a symlink", "a symlink to nothing"])
+def test_a_folder_that_somebody_else_made_first_is_not_used(
+    private: Path, monkeypatch: pytest.MonkeyPatch, made_by: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(private.parent))
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    folder, elsewhere = private.parent / f"plcsim-{os.getuid()}", private.parent / "elsewhere"
+    if made_by == "another user":
+        if os.getuid() != 0:
+            pytest.skip("only root can be somebody else")
+        folder.mkdir(mode=0o700)
+        os.chown(folder, NOBODY, NOBODY)
+    else:
+        if made_by == "a symlink":
+            elsewhere.mkdir(mode=0o700)
+        folder.symlink_to(elsewhere)
+    with pytest.raises(PlcsimError, match="is not a folder that only you can enter"):
+        runtime_folder()
+
+
 def test_without_a_folder_the_emulator_runs_and_says_so(private: Path, flat_file: Path) -> None:
     private.mkdir(mode=0o755)
     fallback = private.parent / f"plcsim-{os.getuid()}"
@@ -302,6 +322,15 @@ def test_faults_of_a_fleet_reach_the_devices_that_are_meant_in_all_its_processes
     fleet.clear_faults()
     assert first_bytes(fleet) == [4] * 6
     assert fleet.faults() == []
+
+
+def test_a_name_that_one_device_has_already_is_refused_and_no_device_gets_the_fault(
+    fleet: RunningFleet,
+) -> None:
+    fleet.fault("ald-002", kind="busy", name="mine")
+    with pytest.raises(InputError, match="fault 'mine': ald-002 has one of this name already"):
+        fleet.fault("all", kind="exception", code=2, name="mine")
+    assert [fault["device"] for fault in fleet.faults()] == ["ald-002"]
 
 
 def test_a_fault_for_no_device_of_a_fleet_is_refused(fleet: RunningFleet) -> None:

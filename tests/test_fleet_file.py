@@ -32,7 +32,7 @@ def test_each_device_has_its_own_identity_port_and_seed(tmp_path: Path) -> None:
     fleet = load_fleet(fleet_file(tmp_path, f"{ENTRY}, count: 3, seed: 7"))
     assert fleet.name == "plant"
     assert fleet.device_ids == ["ald-001", "ald-002", "ald-003"]
-    assert [(e.host, e.port, len(e.devices)) for e in fleet.endpoints] == [
+    assert [(e.hosts[0], e.port, len(e.devices)) for e in fleet.endpoints] == [
         ("127.0.0.1", 5100, 1),
         ("127.0.0.1", 5101, 1),
         ("127.0.0.1", 5102, 1),
@@ -75,7 +75,7 @@ def test_a_gateway_keeps_the_unit_policy_that_the_file_gives(tmp_path: Path) -> 
 
 def test_hosts_gives_each_port_an_address(tmp_path: Path) -> None:
     fleet = load_fleet(fleet_file(tmp_path, f"{ENTRY}, count: 3, hosts: 127.0.0.254"))
-    assert [(e.host, e.port) for e in fleet.endpoints] == [
+    assert [(e.hosts[0], e.port) for e in fleet.endpoints] == [
         ("127.0.0.254", 5100),
         ("127.0.0.255", 5100),
         ("127.0.1.0", 5100),

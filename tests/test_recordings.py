@@ -93,6 +93,7 @@ def test_times_are_seconds_or_moments(tmp_path: Path, times: list[str]) -> None:
         (MONDAY.replace("13,", "11,"), "monday.csv:4: at: '11': must be later than the row before"),
         (MONDAY.replace("11,", "noon,"), "monday.csv:3: at: 'noon': must be seconds or a time such as 20"),
         (MONDAY.replace("11,", '"11,'), "monday.csv:4: is not CSV: unexpected end of data"),
+        (MONDAY.replace("valve", "level"), "monday.csv:1: level: is the name of two columns"),
         ("at,level,valve\n", "monday.csv: a row of column names and a row of values or more are expected"),
         ("", "monday.csv: a row of column names and a row of values or more are expected"),
     ],
@@ -102,6 +103,11 @@ def test_a_recording_that_cannot_be_replayed_is_named(tmp_path: Path, recording:
         device(tmp_path, recording)
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_number_that_could_be_a_time_of_day_is_a_number(tmp_path: Path) -> None:
+    config = device(tmp_path, "at,level,valve\n17121231.05,1,0\n17121232.05,3,0\n")
+    assert values(config, 1, 4) == [1, 2, 3, 2]
 
 
 def test_a_recording_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -177,3 +177,22 @@ def test_scalar_noise_is_the_published_splitmix64() -> None:
 def test_a_signal_that_cannot_be_computed_is_refused(spec: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         signal(spec)
+
+
+@pytest.mark.parametrize(
+    ("key", "spec"),
+    [
+        ("period_s", {"kind": "sine", "mean": 0.0, "amplitude": 1.0}),
+        ("period_s", {"kind": "square", "low": 0.0, "high": 1.0}),
+        ("period_s", {"kind": "step_up"}),
+        ("period_s", {"kind": "spike", "base": 0.0, "height": 1.0}),
+        ("width_s", {"kind": "dip", "base": 0.0, "depth": 1.0, "probability": 0.5}),
+    ],
+)
+def test_a_time_is_such_that_plc_scans_can_be_counted_in_it(key: str, spec: dict[str, Any]) -> None:
+    for seconds in (1e-7, 1.1e9, 1e19, 1e308):
+        with pytest.raises(ValidationError, match=key):
+            signal(spec | {key: seconds})
+    for seconds in (1e-6, 1e9):
+        for ms in (1.0, 3.6e6):
+            assert np.isfinite(values_at(spec | {key: seconds}, np.array([0, 2**33]), ms, 7)).all()

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 from fix_emulator import ALD_FILE, RawClient
 from waiting import wait_for
 
@@ -56,6 +57,31 @@ def test_what_a_test_started_has_ended_with_it(pytester: pytest.Pytester) -> Non
 def ald() -> Plc:
     """A Plc that is stopped by the test that takes it."""
     return Plc(device_config(ALD_FILE, plc_scan_ms=20))
+
+
+def test_files_are_looked_for_beside_the_device_file(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest('pytest_plugins = ["plcsim.testing"]')
+    folder = pytester.mkdir("devices")
+    content = yaml.safe_load(ALD_FILE.read_text(encoding="utf-8"))
+    tls = {
+        "port": 0,
+        "certificate": "a.crt",
+        "key": "a.key",
+        "client_ca": "ca.pem",
+        "roles": {"a": "read"},
+    }
+    (folder / "device.yaml").write_text(yaml.safe_dump(content | {"server": {"tls": tls}}))
+    pytester.makepyfile(
+        """
+        import pytest
+        from plcsim.errors import InputError
+
+        def test_one(plc):
+            with pytest.raises(InputError, match="devices/a.crt"):
+                plc("devices/device.yaml")
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:randomly", "-W", "error").assert_outcomes(passed=1)
 
 
 def test_values_are_the_truth_of_the_plc_scan(ald: Plc) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from plcsim.control import ControlServer
 from plcsim.control_request import checked, joined, matching, parse_request
-from plcsim.errors import PlcsimError
+from plcsim.errors import InputError, PlcsimError
 from plcsim.fleet.file import Fleet
 from plcsim.fleet.link import Link
 from plcsim.fleet.messages import Assignment
@@ -192,10 +192,19 @@ class Supervisor:
         if request.op == "devices":
             return {"devices": self._devices()}
         asked = set(matching(request.device, list(self._order)))
-        concerned = [(post, ids) for post in self._posts if (ids := asked.intersection(post.device_ids))]
+        if request.do == "add" and request.rule and (name := request.rule.get("name")):
+            listed = await self._ask({"op": "fault", "do": "list"}, asked)  # all devices get it, or none
+            for fault in listed["faults"]:
+                if fault["name"] == name:
+                    raise InputError(f"fault {name!r}: {fault['device']} has one of this name already")
+        return checked(request, await self._ask(message, asked))
+
+    async def _ask(self, message: dict[str, Any], devices: set[str]) -> dict[str, Any]:
+        """What the workers of these devices answer, as one answer."""
+        concerned = [(post, ids) for post in self._posts if (ids := devices.intersection(post.device_ids))]
         asking = [post.link.ask(message, tuple(sorted(ids))) for post, ids in concerned]
         try:
-            return checked(request, joined(await asyncio.gather(*asking)))
+            return joined(await asyncio.gather(*asking))
         except TimeoutError:
             raise PlcsimError("a worker does not answer") from None
 

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from plcsim.signals.moment import BaseSignal, Moment, Values
+from plcsim.signals.moment import BaseSignal, Moment, Span, Values
 from plcsim.signals.noise import noise
 
 
@@ -40,7 +40,7 @@ class StepUp(BaseSignal):
     """
 
     kind: Literal["step_up"]
-    period_s: float = Field(gt=0)
+    period_s: Span
     step: int = Field(default=1, ge=-(2**20), le=2**20)
     start: int = Field(default=0, ge=-(2**53), le=2**53)
     wrap: int = Field(default=2**16, ge=1, le=2**53)

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from plcsim.signals.moment import BaseSignal, Moment, Values
+from plcsim.signals.moment import BaseSignal, Moment, Span, Values
 from plcsim.signals.noise import noise, uniform
 
 _EVENT_KEY = 0x8CB92BA72F3D8DD7
@@ -16,11 +16,11 @@ _EVENT_KEY = 0x8CB92BA72F3D8DD7
 
 
 class _Event(BaseSignal):
-    period_s: float | None = Field(default=None, gt=0)
+    period_s: Span | None = None
     """Happens at the start of each period, from the start on."""
     probability: float | None = Field(default=None, ge=0, le=1)
     """That it happens in a window of width_s."""
-    width_s: float | None = Field(default=None, gt=0)
+    width_s: Span | None = None
     """How long it takes; one PLC scan unless said."""
     noise: float = Field(default=0.0, ge=0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from plcsim.process import ProcessState, Scans
 
 Values = NDArray[np.float64]
+
+Span = Annotated[float, Field(ge=1e-6, le=1e9)]
+"""A time in seconds, up to 30 years: in PLC scans it fits in an int64 with room to spare."""
+
+Turns = Annotated[float, Field(ge=-1000.0, le=1000.0)]
+"""A phase: 1 is a whole period."""
 
 
 class Leg(NamedTuple):

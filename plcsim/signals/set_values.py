@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from plcsim.signals.moment import BaseSignal, Leg, Moment, Values
+from plcsim.signals.moment import BaseSignal, Leg, Moment, Span, Values
 from plcsim.signals.noise import noise
 
 
@@ -43,7 +43,7 @@ class Lag(BaseSignal):
     uses_setpoint: ClassVar[bool] = True
 
     kind: Literal["lag"]
-    tau_s: float = Field(gt=0)
+    tau_s: Span
     start: float | None = None
     noise: float = Field(default=0.0, ge=0)
 

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from plcsim.signals.moment import BaseSignal, Moment, Values
+from plcsim.signals.moment import BaseSignal, Moment, Span, Turns, Values
 from plcsim.signals.noise import noise
 
 
@@ -17,8 +17,8 @@ class Sine(BaseSignal):
     kind: Literal["sine"]
     mean: float
     amplitude: float
-    period_s: float = Field(gt=0)
-    phase: float = 0.0
+    period_s: Span
+    phase: Turns = 0.0
     """In turns: 0.25 starts at the maximum."""
     noise: float = Field(default=0.0, ge=0)
 
@@ -37,8 +37,8 @@ class Triangle(BaseSignal):
     kind: Literal["triangle"]
     mean: float
     amplitude: float
-    period_s: float = Field(gt=0)
-    phase: float = 0.0
+    period_s: Span
+    phase: Turns = 0.0
     """In turns: 0.25 starts at the maximum."""
     noise: float = Field(default=0.0, ge=0)
 
@@ -58,10 +58,10 @@ class Square(BaseSignal):
     kind: Literal["square"]
     low: float
     high: float
-    period_s: float = Field(gt=0)
+    period_s: Span
     duty: float = Field(default=0.5, ge=0, le=1)
     """Which part of a period is high."""
-    phase: float = 0.0
+    phase: Turns = 0.0
     """In turns: 0.5 starts half a period later."""
     noise: float = Field(default=0.0, ge=0)
 
@@ -78,7 +78,7 @@ class Ramp(BaseSignal):
     kind: Literal["ramp"]
     start: float
     end: float
-    period_s: float = Field(gt=0)
+    period_s: Span
 
     def at(self, moment: Moment) -> Values:
         share = (moment.seconds / self.period_s) % 1.0
