@@ -16,13 +16,13 @@ from pydantic_core import PydanticCustomError
 
 from plcsim.faults.rules import FaultField
 from plcsim.limits import MAX_ADDRESS, MAX_READ_REGISTERS
+from plcsim.names import Name
 from plcsim.notation import AddressBase, Notation
 from plcsim.parameters import AddressRange, ByteOrder, DataType, Parameter, RegisterMap, Table
 from plcsim.process import ProcessSpec
 from plcsim.server_config import ServerSpec
 from plcsim.signals import SignalField
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:/ -]{0,62}$")]
 TableField = Annotated[Table, Field(strict=False)]
 ByteOrderField = Annotated[ByteOrder, Field(strict=False)]
 DataTypeField = Annotated[DataType, Field(strict=False)]

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from plcsim.names import Printable
+
 
 def _number(key: object) -> object:
     """Keys of YAML and JSON are text: "128" and "0x80" are the same."""
@@ -18,8 +20,8 @@ def _number(key: object) -> object:
 
 NumberKey = BeforeValidator(_number)
 Register = Annotated[int, Field(ge=0, le=0xFFFF)]
-Text = Annotated[str, Field(max_length=240, pattern=r"^[\x20-\x7e]*$")]
-ShortText = Annotated[str, Field(max_length=120, pattern=r"^[\x20-\x7e]*$")]
+Text = Annotated[Printable, Field(max_length=240)]
+ShortText = Annotated[Printable, Field(max_length=120)]
 Path = Annotated[str, Field(min_length=1)]
 
 

@@ -218,7 +218,7 @@ def _key(data: Any, location: Location) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
             data = data[part] if isinstance(data, list) and part < len(data) else None
-        elif isinstance(data, dict) and (part in data or last):
+        elif isinstance(data, dict) and (part in data or (last and data.get("kind") != part)):
             text += f".{part}" if text else str(part)
             data = data.get(part)
     return text
@@ -259,6 +259,10 @@ def _problem(error: Any) -> str:
             return f"{shown} is not one of {expected}".replace(" or ", ", ")
         case "union_tag_not_found":
             return "'kind' is missing: it says which one this is"
+        case "value_error":
+            return str(context["error"]) if isinstance(value, dict) else f"{shown}: {context['error']}"
+        case "string_pattern_mismatch" if context["pattern"].endswith("*$"):
+            return f"{shown}: must be printable ASCII"
         case "string_pattern_mismatch":
             return f"{shown} is not a name (letters, digits and _ . : / - , 63 at most)"
         case "float_type" if isinstance(value, str) and _EXPONENT.fullmatch(value):

@@ -44,6 +44,12 @@ def test_a_number_may_be_a_key_with_quotes_or_without(tmp_path: Path, key: str) 
             "4: faults[1].name: 'cut' is already the name of a fault",
         ),
         ("faults: [{seconds: 1}]", "2: faults[0]: 'kind' is missing"),
+        ('faults: [{kind: busy, name: "a\\nb"}]', "2: faults[0].name: 'a\\nb' is not a name"),
+        ("faults: [{kind: frozen, functions: [6]}]", "2: faults[0]: functions: 6 reads nothing"),
+        (
+            "server: {identification: {model_name: Größe}}",
+            "2: server.identification.model_name: 'Größe': must",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, section: str, says: str) -> None:

@@ -37,7 +37,13 @@ SERVING_HALF = {
 
 FOREIGN = {
     "numpy": ["*"],
-    "click": ["plcsim/command.py", "*/cli.py", "plcsim/fault_cli.py", "plcsim/fleet/run.py", "plcsim/fleet/view.py"],
+    "click": [
+        "plcsim/command.py",
+        "*/cli.py",
+        "plcsim/fault_cli.py",
+        "plcsim/fleet/run.py",
+        "plcsim/fleet/view.py",
+    ],
     "rich": ["*/cli.py", "plcsim/fleet/view.py", "bench/report/*"],
     "pytest": ["plcsim/testing.py"],
     "yaml": ["plcsim/yaml_file.py"],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -50,4 +52,6 @@ def open_fault_journal(path: Path) -> BinaryIO:
 
 def append_event(file: BinaryIO, event: FaultEvent) -> None:
     """Append one event as a line of JSON and hand it to the operating system. Raises OSError."""
-    file.write(json.dumps(asdict(event)).encode() + b"\n")
+    line = json.dumps(asdict(event)).encode() + b"\n"
+    if file.write(line) != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -102,7 +102,5 @@ FaultRule = (
 
 FaultField = Annotated[FaultRule, Field(discriminator="kind")]
 
-FAULT_RULE: TypeAdapter[FaultRule] = TypeAdapter(
-    FaultField, config=ConfigDict(defer_build=True)
-)
+FAULT_RULE: TypeAdapter[FaultRule] = TypeAdapter(FaultField, config=ConfigDict(defer_build=True))
 """Makes a rule from the keys of YAML, JSON or the command line; raises pydantic.ValidationError."""

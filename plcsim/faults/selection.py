@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from plcsim.limits import MAX_ADDRESS, FunctionCode
+from plcsim.names import Name
 from plcsim.pdu import Request
 
 Pair = Annotated[list[Annotated[int, Field(ge=0, le=MAX_ADDRESS)]], Field(min_length=2, max_length=2)]
@@ -32,7 +33,7 @@ class Windowed(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    name: str | None = Field(default=None, min_length=1, max_length=63)
+    name: Name | None = None
     """By which it is listed and removed; made from the kind where it is not given."""
     after_s: float = Field(default=0.0, ge=0)
     """The window opens so long after the start, or after the fault was added."""

@@ -15,9 +15,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from plcsim.config import DeviceConfig, Name
+from plcsim.config import DeviceConfig
 from plcsim.device_file import check_device, load_device
 from plcsim.faults.rules import FaultField
+from plcsim.names import Name
 from plcsim.plant import Endpoint
 from plcsim.server_config import ServerSpec, UnitPolicy
 from plcsim.yaml_file import Complaint, load_yaml
@@ -161,6 +162,9 @@ def _overridden(place: Place, config: DeviceConfig, entry: EntrySpec) -> DeviceC
     try:
         check_device(changed)
     except Complaint as exc:
+        at = len(config.faults)
+        if exc.location[0] == "faults" and isinstance(number := exc.location[1], int) and number >= at:
+            raise Complaint((*place, "faults", number - at, *exc.location[2:]), exc.problem) from None
         where = ".".join(str(part) for part in exc.location)
         raise Complaint((*place, "overrides"), f"{where} of {entry.template}: {exc.problem}") from None
     return changed
