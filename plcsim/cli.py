@@ -15,15 +15,10 @@ from typing import TYPE_CHECKING
 import click
 
 from plcsim.command import run_command
+from plcsim.control.option import control_option
 
 if TYPE_CHECKING:
     from plcsim.config import DeviceConfig
-
-control_option = click.option(
-    "--control",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The control socket.  [default: one of its own in your runtime folder]",
-)
 
 
 class _Commands(click.Group):
@@ -92,7 +87,7 @@ def run(
 
     Example: plcsim run configs/ald.yaml --port 5021
     """
-    from plcsim.control import default_socket
+    from plcsim.control.socket import default_socket
     from plcsim.device_file import load_device
     from plcsim.runner import run_emulator
 
@@ -164,8 +159,8 @@ def status(as_json: bool, control: Path | None) -> int:
 
     Example: plcsim status --json
     """
-    from plcsim.control import ask, find_running
-    from plcsim.status import Status, described
+    from plcsim.control.socket import ask, find_running
+    from plcsim.control.status import Status, described
 
     found = ask(find_running(control), {"op": "status"})["status"]
     if as_json:
@@ -179,7 +174,7 @@ def status(as_json: bool, control: Path | None) -> int:
 
 
 def _fault() -> click.Command:
-    from plcsim.fault_cli import fault
+    from plcsim.control.fault_cli import fault
 
     return fault
 

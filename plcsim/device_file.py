@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from plcsim.checks.device import check_device
+from plcsim.checks.signals import check_samples
 from plcsim.config import DeviceConfig
-from plcsim.device_checks import check_device
 from plcsim.recordings import replays, with_samples
-from plcsim.signal_checks import check_samples
 from plcsim.yaml_file import load_yaml, parse
 
 __all__ = ["check_device", "load_device", "parse_device"]

@@ -15,7 +15,7 @@ from plcsim.errors import PlcsimError
 from plcsim.faults.event import append_event, open_fault_journal
 from plcsim.limits import ExceptionCode
 from plcsim.plant import Recorders
-from plcsim.requests import RequestRefused
+from plcsim.protocol.requests import RequestRefused
 from plcsim.write_journal import append_write, open_journal
 from plcsim.writes import Event, WriteRecord
 

@@ -16,16 +16,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from plcsim import lateness
 from plcsim.config import DeviceConfig
-from plcsim.control_request import ControlRequest, fault_rule
+from plcsim.control import lateness
+from plcsim.control.request import ControlRequest, fault_rule
+from plcsim.control.status import PlantStatus, memory_bytes
 from plcsim.device import Device
 from plcsim.errors import InputError
 from plcsim.faults.engine import FaultEngine, FaultStatus
 from plcsim.faults.event import Record
 from plcsim.layout import Layout
-from plcsim.server import ModbusServer
-from plcsim.status import PlantStatus, memory_bytes
+from plcsim.tcp.server import ModbusServer
 from plcsim.unit import Unit
 from plcsim.writes import Event
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from plcsim.config import DeviceConfig
-from plcsim.control import ControlServer
-from plcsim.control_request import checked, matching, parse_request
+from plcsim.control.request import checked, matching, parse_request
+from plcsim.control.socket import ControlServer
+from plcsim.control.status import Meter, ProcessStatus, Status
 from plcsim.event_loop import new_event_loop
 from plcsim.journals import Journals
 from plcsim.plant import Endpoint, Plant, raise_file_limit
-from plcsim.status import Meter, ProcessStatus, Status
 
 _STATUS_S = 1.0
 

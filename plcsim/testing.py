@@ -24,15 +24,15 @@ import pytest
 
 from plcsim.codec import Codec, decode_text, encode_text
 from plcsim.config import DeviceConfig
-from plcsim.control import ask
-from plcsim.control_request import fault_rule
+from plcsim.control.request import fault_rule
+from plcsim.control.socket import ask
+from plcsim.control.status import Status
 from plcsim.device_file import load_device, parse_device
 from plcsim.errors import InputError, PlcsimError
 from plcsim.event_loop import new_event_loop
 from plcsim.faults.engine import FaultEngine, FaultStatus
 from plcsim.parameters import DataType, Parameter
 from plcsim.plant import Endpoint, Plant, Recorders
-from plcsim.status import Status
 from plcsim.truth import Truth
 from plcsim.writes import Event, WriteRecord
 

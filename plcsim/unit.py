@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TypeVar, cast
 
 from plcsim.device import Device
-from plcsim.diagnostics import Diagnostics, read_exception_status
 from plcsim.faults.engine import ActiveFault, FaultEngine
 from plcsim.faults.event import Record
 from plcsim.faults.image_rules import ImageRule
@@ -15,12 +14,13 @@ from plcsim.faults.reply_rules import Delay, Refusal, ReplyRule
 from plcsim.faults.rules import FaultRule
 from plcsim.faults.selection import Windowed
 from plcsim.faults.spoiled_memory import SpoiledMemory
-from plcsim.files import Files, read_fifo_queue
-from plcsim.identification import read_device_identification, report_server_id
 from plcsim.limits import ExceptionCode, FunctionCode
-from plcsim.pdu import Request, exception_reply
-from plcsim.reply import Reply
-from plcsim.requests import HANDLERS, Handler, respond
+from plcsim.protocol.diagnostics import Diagnostics, read_exception_status
+from plcsim.protocol.files import Files, read_fifo_queue
+from plcsim.protocol.identification import read_device_identification, report_server_id
+from plcsim.protocol.pdu import Request, exception_reply
+from plcsim.protocol.reply import Reply
+from plcsim.protocol.requests import HANDLERS, Handler, respond
 from plcsim.scanner import Scanner
 from plcsim.server_config import UnitPolicy
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from plcsim.connection import Connection
-from plcsim.rights import everything
 from plcsim.server_config import ServerSpec
+from plcsim.tcp.connection import Connection
+from plcsim.tcp.rights import everything
 from plcsim.unit import Unit
 
 

@@ -19,7 +19,7 @@ from plcsim.event_loop import new_event_loop
 from plcsim.faults.engine import FaultStatus
 from plcsim.faults.event import FaultEvent
 from plcsim.faults.rules import FAULT_RULE
-from plcsim.server import ModbusServer
+from plcsim.tcp.server import ModbusServer
 from plcsim.unit import Unit
 
 T = TypeVar("T")

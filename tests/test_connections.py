@@ -18,7 +18,7 @@ from waiting import wait_for, wait_for_async
 
 from plcsim.device import Device
 from plcsim.device_file import load_device
-from plcsim.server import ModbusServer
+from plcsim.tcp.server import ModbusServer
 from plcsim.unit import Unit
 
 WRITE_ONE = bytes.fromhex("10 0064 0002 04 0000 0000")

@@ -18,7 +18,7 @@ import pytest
 from fix_emulator import ALD_FILE, DEADLINE_S, Emulator, emulating
 from test_fleet import fleet_file
 
-from plcsim.control import ask, find_running, running, runtime_folder
+from plcsim.control.socket import ask, find_running, running, runtime_folder
 from plcsim.errors import InputError, PlcsimError
 from plcsim.testing import RunningFleet
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from plcsim.control import ask
+from plcsim.control.socket import ask
 from plcsim.faults.rules import FAULT_RULE, FaultRule
 from plcsim.faults.selection import OnRequest, Windowed
 from plcsim.server_config import FunctionsSpec, IdentificationSpec, ServerSpec, TlsSpec

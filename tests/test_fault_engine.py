@@ -10,7 +10,7 @@ import pytest
 from plcsim.errors import InputError
 from plcsim.faults.engine import FaultEngine, FaultStatus
 from plcsim.faults.rules import FAULT_RULE, ClockJump, MaxConnections, Refuse, Restart
-from plcsim.requests import Request
+from plcsim.protocol.requests import Request
 
 READ = Request(7, 1, bytes.fromhex("03 0010 0004"), "10.0.0.1:999")
 

@@ -8,8 +8,8 @@ from typing import Any
 import click
 import pytest
 
-from plcsim import fault_cli
-from plcsim.control_request import fault_rule
+from plcsim.control import fault_cli
+from plcsim.control.request import fault_rule
 from plcsim.errors import ConfigError, InputError
 
 VALUES: dict[str, Any] = {

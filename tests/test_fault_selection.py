@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plcsim.control_request import fault_rule
+from plcsim.control.request import fault_rule
 from plcsim.errors import ConfigError
 from plcsim.faults.rules import FAULT_RULE
 from plcsim.faults.selection import OnRequest, span_of
-from plcsim.requests import Request
+from plcsim.protocol.requests import Request
 
 READ = "03 0010 0004"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from fix_emulator import ALD_FILE
 
+from plcsim.control.status import Status
 from plcsim.device_file import load_device
 from plcsim.errors import ConfigError
 from plcsim.fleet.file import EntrySpec, FleetSpec, load_fleet
 from plcsim.fleet.messages import Assignment, packed
 from plcsim.plant import Plant
 from plcsim.server_config import UnitPolicy
-from plcsim.status import Status
 
 ENTRY = f"template: {ALD_FILE}, device_id: 'ald-{{n:03}}', port: 5100"
 

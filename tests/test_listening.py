@@ -13,7 +13,7 @@ from fix_emulator import DEADLINE_S, emulating, frame
 from plcsim.device import Device
 from plcsim.device_file import load_device
 from plcsim.errors import ListenError
-from plcsim.server import ModbusServer
+from plcsim.tcp.server import ModbusServer
 from plcsim.unit import Unit
 
 READ_ONE = bytes.fromhex("03 0000 0001")

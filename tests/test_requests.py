@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from plcsim.device import Device
 from plcsim.device_file import load_device
-from plcsim.requests import HANDLERS, Request, packed, respond, unpacked
+from plcsim.protocol.requests import HANDLERS, Request, packed, respond, unpacked
 
 READ_CASES = {
     # Holding registers: alone, both of a float, over a readable gap, the last two there are.

@@ -19,7 +19,7 @@ from plcsim.codec import Codec
 from plcsim.device import Device
 from plcsim.device_file import load_device
 from plcsim.parameters import Table
-from plcsim.server import ModbusServer
+from plcsim.tcp.server import ModbusServer
 from plcsim.truth import Truth
 from plcsim.unit import Unit
 

@@ -15,7 +15,7 @@ from plcsim.faults.event import FaultEvent, Record, utc_now
 from plcsim.faults.image_rules import Images
 from plcsim.faults.rules import ClockJump, FaultRule, Restart
 from plcsim.faults.selection import OnRequest, Windowed, span_of
-from plcsim.pdu import Request
+from plcsim.protocol.pdu import Request
 
 _KEPT_EVENTS = 1_000
 """Events of a device that stay in memory, about 0.5 MB; a journal file has them all."""

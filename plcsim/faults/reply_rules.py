@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from plcsim.faults.selection import OnRequest
 from plcsim.limits import MAX_PDU_BYTES, ExceptionCode
-from plcsim.reply import Ending, Reply
+from plcsim.protocol.reply import Ending, Reply
 
 _READS = (1, 2, 3, 4, 23)
 

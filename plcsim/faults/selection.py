@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from plcsim.limits import MAX_ADDRESS, FunctionCode
 from plcsim.names import Name
-from plcsim.pdu import Request
+from plcsim.protocol.pdu import Request
 
 Pair = Annotated[list[Annotated[int, Field(ge=0, le=MAX_ADDRESS)]], Field(min_length=2, max_length=2)]
 

@@ -10,7 +10,7 @@ from plcsim.faults.image_rules import ImageRule, Images, Sight
 from plcsim.faults.selection import span_of
 from plcsim.memory import Origin, TableImage
 from plcsim.parameters import Table
-from plcsim.pdu import Request
+from plcsim.protocol.pdu import Request
 
 
 class SpoiledMemory:

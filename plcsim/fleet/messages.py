@@ -50,7 +50,7 @@ class Request:
 
     number: int
     message: dict[str, Any]
-    """As of the control socket; see `plcsim.control_request`."""
+    """As of the control socket; see `plcsim.control.request`."""
     devices: tuple[str, ...] = ()
     """Those of this worker whom the message concerns."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from plcsim.control import default_socket
+from plcsim.control.socket import default_socket
 from plcsim.errors import InputError, PlcsimError
 from plcsim.event_loop import new_event_loop
 from plcsim.fleet.file import Fleet, load_fleet

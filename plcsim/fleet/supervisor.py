@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from plcsim.control import ControlServer
-from plcsim.control_request import checked, joined, matching, parse_request
+from plcsim.control.request import checked, joined, matching, parse_request
+from plcsim.control.socket import ControlServer
+from plcsim.control.status import Meter, PlantStatus, ProcessStatus, Status, ended_with
 from plcsim.errors import InputError, PlcsimError
 from plcsim.fleet.file import Fleet
 from plcsim.fleet.link import Link
@@ -22,7 +23,6 @@ from plcsim.fleet.process import WorkerProcess, start_worker
 from plcsim.fleet.view import View
 from plcsim.plant import Endpoint, places_of
 from plcsim.runner import first_of
-from plcsim.status import Meter, PlantStatus, ProcessStatus, Status, ended_with
 
 _STATUS_S = 1.0
 _SILENT_LOOKS = 10

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from plcsim.status import Status, described, late
+from plcsim.control.status import Status, described, late
 
 if TYPE_CHECKING:
     from rich.table import Table

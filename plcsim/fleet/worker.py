@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
 from typing import Any
 
-from plcsim.control_request import parse_request
+from plcsim.control.request import parse_request
 from plcsim.errors import PlcsimError
 from plcsim.event_loop import new_event_loop
 from plcsim.fleet.messages import (

@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["plcsim"]):
 
     from plcsim.config import DeviceConfig
     from plcsim.device import Device
-    from plcsim.requests import Request
+    from plcsim.protocol.requests import Request
     from plcsim.unit import Unit
 
 ORACLE = Oracle(DEVICE)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from plcsim.checks.parameters import Place, check_parameter
+from plcsim.checks.process import check_process
+from plcsim.checks.signals import check_signals
 from plcsim.config import DeviceConfig, GroupSpec, ParameterSpec
 from plcsim.limits import MAX_ADDRESS
-from plcsim.parameter_checks import Place, check_parameter
 from plcsim.parameters import AddressRange, DataType, Parameter, RegisterMap, Table
-from plcsim.process_checks import check_process
-from plcsim.signal_checks import check_signals
 from plcsim.yaml_file import Complaint
 
 

@@ -22,11 +22,11 @@ from plcsim.limits import (
     MIN_MBAP_LENGTH,
     ExceptionCode,
 )
-from plcsim.outbox import Outbox, reset
-from plcsim.pdu import Request, exception_reply
-from plcsim.reply import Reply
-from plcsim.rights import RightOf, permits
+from plcsim.protocol.pdu import Request, exception_reply
+from plcsim.protocol.reply import Reply
 from plcsim.server_config import Right, ServerSpec, UnitPolicy
+from plcsim.tcp.outbox import Outbox, reset
+from plcsim.tcp.rights import RightOf, permits
 from plcsim.unit import Unit
 
 log = logging.getLogger(__name__)

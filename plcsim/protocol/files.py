@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from plcsim.limits import MAX_PDU_BYTES, ExceptionCode
 from plcsim.memory import Memory
-from plcsim.pdu import Request
-from plcsim.requests import Handler, RequestRefused, wrong_unless
+from plcsim.protocol.pdu import Request
+from plcsim.protocol.requests import Handler, RequestRefused, wrong_unless
 
 _REFERENCE_TYPE = 6
 _SUB_REQUEST = struct.Struct(">BHHH")

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from plcsim import lateness
-from plcsim.lateness import NOTHING, Counts
+from plcsim.control import lateness
+from plcsim.control.lateness import NOTHING, Counts
 
 _PAGE_BYTES = resource.getpagesize()
 
@@ -31,7 +31,7 @@ class PlantStatus:
     plc_scans: int = 0
     skipped_plc_scans: int = 0
     lateness: Counts = NOTHING
-    """See `plcsim.lateness`."""
+    """See `plcsim.control.lateness`."""
     lateness_max_s: float = 0.0
     memory_bytes: int = 0
     cpu_s: float = 0.0

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from plcsim.connection import Connection
 from plcsim.faults.rules import ClockJump, MaxConnections, Refuse, Restart
-from plcsim.listener import Listener
-from plcsim.rights import everything
 from plcsim.server_config import ServerSpec, UnitPolicy, WhenFull
+from plcsim.tcp.connection import Connection
+from plcsim.tcp.listener import Listener
+from plcsim.tcp.rights import everything
 from plcsim.unit import Unit
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class ModbusServer:
         spec = self.settings.tls
         if spec is None:
             return []
-        from plcsim.tls import right_by_role, server_context  # takes 50 ms, and few need it
+        from plcsim.tcp.tls import right_by_role, server_context  # takes 50 ms, and few need it
 
         context, right_of = server_context(spec, folder), right_by_role(spec.roles)
         return [

@@ -17,8 +17,8 @@ from cryptography import x509
 from cryptography.x509.oid import ObjectIdentifier
 
 from plcsim.errors import InputError
-from plcsim.rights import RightOf
 from plcsim.server_config import Right, TlsSpec
+from plcsim.tcp.rights import RightOf
 
 ROLE_OID = ObjectIdentifier("1.3.6.1.4.1.50316.802.1")
 

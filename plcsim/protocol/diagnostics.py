@@ -9,8 +9,8 @@ from enum import IntEnum
 
 from plcsim.limits import EXCEPTION_BIT, ExceptionCode, FunctionCode
 from plcsim.memory import Memory
-from plcsim.pdu import Request
-from plcsim.requests import Handler, RequestRefused, wrong_unless
+from plcsim.protocol.pdu import Request
+from plcsim.protocol.requests import Handler, RequestRefused, wrong_unless
 
 _RESTART = (b"\x00\x00", b"\xff\x00")
 _NO_DATA = b"\x00\x00"

@@ -24,7 +24,7 @@ from plcsim.limits import (
 )
 from plcsim.memory import Memory
 from plcsim.parameters import Table
-from plcsim.pdu import Request, exception_reply
+from plcsim.protocol.pdu import Request, exception_reply
 
 
 class RequestRefused(Exception):

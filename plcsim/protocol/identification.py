@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from plcsim.limits import MAX_PDU_BYTES, ExceptionCode
 from plcsim.memory import Memory
-from plcsim.pdu import Request
-from plcsim.requests import Handler, RequestRefused, wrong_unless
+from plcsim.protocol.pdu import Request
+from plcsim.protocol.requests import Handler, RequestRefused, wrong_unless
 from plcsim.server_config import IdentificationSpec, ServerIdSpec
 
 _MEI_DEVICE_IDENTIFICATION = 0x0E

@@ -14,10 +14,10 @@ from typing import Any, get_args
 import click
 from pydantic import BaseModel
 
-from plcsim.cli import control_option
 from plcsim.command import Seconds
-from plcsim.control import ask, find_running
-from plcsim.control_request import fault_rule
+from plcsim.control.option import control_option
+from plcsim.control.request import fault_rule
+from plcsim.control.socket import ask, find_running
 from plcsim.errors import InputError
 from plcsim.faults.rules import FaultRule
 

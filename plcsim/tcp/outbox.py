@@ -8,7 +8,7 @@ import struct
 from collections import deque
 from collections.abc import Callable
 
-from plcsim.reply import Ending, Reply
+from plcsim.protocol.reply import Ending, Reply
 
 _NO_LINGER = struct.pack("ii", 1, 0)
 """SO_LINGER on, 0 s: closing sends RST."""

@@ -1,0 +1,1 @@
+"""What no single key of a device file shows to be wrong."""

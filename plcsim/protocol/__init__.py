@@ -1,0 +1,1 @@
+"""The Modbus application protocol: a request PDU in, a reply PDU out."""
