@@ -13,6 +13,7 @@ from plcsim.history import History
 from plcsim.layout import Layout
 from plcsim.look_ahead import AHEAD, LookAhead
 from plcsim.memory import LOCAL, Origin, TableImage
+from plcsim.missing_values import MissingValues
 from plcsim.parameters import Table
 from plcsim.signals import noise_key
 from plcsim.truth import Truth
@@ -83,6 +84,10 @@ class Device:
     def snapshot(self) -> dict[Table, TableImage]:
         """The whole image as it is now; it stays so."""
         return {t: TableImage(image.data, image.bytes_per_address) for t, image in self.images.items()}
+
+    def missing(self, table: Table) -> MissingValues:
+        """How a table shows that its parameters have no value."""
+        return self._tables[table].missing
 
     def is_readable(self, table: Table, address: int, count: int) -> bool:
         """Whether every address holds a parameter or is a gap that this device answers."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
 from plcsim.codec import Bytes, Codec, encode_text
 from plcsim.config import DeviceConfig
+from plcsim.missing_values import MissingValues
 from plcsim.parameters import DataType, Parameter, RegisterMap, Table
 from plcsim.parts import Parts
 from plcsim.signals import Text, noise_key, uniform
@@ -29,6 +31,7 @@ class TableLayout:
 
     def __init__(self, config: DeviceConfig, table: Table) -> None:
         register_map = config.register_map
+        self.table = table
         self.parameters: Sequence[Parameter] = register_map.in_table(table)
         self.codec = Codec(self.parameters, table, 0)
         """Of all `parameters`, over the whole table."""
@@ -46,6 +49,11 @@ class TableLayout:
         """Bytes of the table's image."""
         self.initial = _initial(register_map, table, self.size)
         """The image before the first PLC scan: junk in gaps that have it, constant texts, zeros."""
+
+    @cached_property
+    def missing(self) -> MissingValues:
+        """Made when it is first asked for, as few devices ever are."""
+        return MissingValues(self.parameters, self.table, self.size)
 
 
 def _initial(register_map: RegisterMap, table: Table, size: int) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from plcsim.config import DeviceConfig
 from plcsim.control.request import checked, matching, parse_request
 from plcsim.control.socket import ControlServer
-from plcsim.control.status import Meter, ProcessStatus, Status
+from plcsim.control.status import Meter, ProcessStatus, Status, with_faults_of
 from plcsim.event_loop import new_event_loop
 from plcsim.journals import Journals
 from plcsim.plant import Endpoint, Plant, raise_file_limit
@@ -90,7 +90,7 @@ class _Desk:
         request = parse_request(message)
         match request.op:
             case "status":
-                return {"status": self._status.to_json()}
+                return {"status": with_faults_of(self._status, [self._plant.status()]).to_json()}
             case "devices":
                 return {"devices": self._plant.devices()}
         names = matching(request.device, list(self._plant.units))

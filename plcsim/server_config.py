@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -9,16 +10,26 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from plcsim.names import Printable
 
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,9}|0x[0-9A-Fa-f]{1,8})")
+
 
 def _number(key: object) -> object:
     """Keys of YAML and JSON are text: "128" and "0x80" are the same."""
-    try:
-        return int(key, 0) if isinstance(key, str) else key
-    except ValueError:
-        return key
+    return int(key, 0) if isinstance(key, str) and _NUMBER.fullmatch(key) else key
+
+
+def _each_number_once(mapping: object) -> object:
+    keys: dict[object, object] = {}
+    for key in mapping if isinstance(mapping, dict) else ():
+        if (number := _number(key)) in keys:
+            raise ValueError(f"the keys {keys[number]} and {key} are the same number")
+        keys[number] = key
+    return mapping
 
 
 NumberKey = BeforeValidator(_number)
+Numbered = BeforeValidator(_each_number_once)
+"""Of a mapping with such keys."""
 Register = Annotated[int, Field(ge=0, le=0xFFFF)]
 Text = Annotated[Printable, Field(max_length=240)]
 ShortText = Annotated[Printable, Field(max_length=120)]
@@ -77,7 +88,9 @@ class IdentificationSpec(_Strict):
     product_name: Text | None = None
     model_name: Text | None = None
     user_application_name: Text | None = None
-    private: dict[Annotated[int, Field(ge=0x80, le=0xFF), NumberKey], Text] = Field(default_factory=dict)
+    private: Annotated[dict[Annotated[int, Field(ge=0x80, le=0xFF), NumberKey], Text], Numbered] = Field(
+        default_factory=dict
+    )
     """Extended objects by their id, 0x80 to 0xFF."""
 
 
@@ -97,14 +110,17 @@ class FunctionsSpec(_Strict):
     """Function 7: its eight coils."""
     diagnostics: bool = False
     """Function 8: echo, counters and their clearing; function 11: the event counter."""
-    files: dict[
-        Annotated[int, Field(ge=1, le=0xFFFF), NumberKey],
-        Annotated[list[Register], Field(max_length=10_000)],
+    files: Annotated[
+        dict[
+            Annotated[int, Field(ge=1, le=0xFFFF), NumberKey],
+            Annotated[list[Register], Field(max_length=10_000)],
+        ],
+        Numbered,
     ] = Field(default_factory=dict)
     """Functions 20 and 21: registers of each file by its number."""
-    fifo: dict[Annotated[Register, NumberKey], Annotated[list[Register], Field(max_length=100)]] = Field(
-        default_factory=dict
-    )
+    fifo: Annotated[
+        dict[Annotated[Register, NumberKey], Annotated[list[Register], Field(max_length=100)]], Numbered
+    ] = Field(default_factory=dict)
     """Function 24: content of each queue by its pointer address; more than 31 is answered with 03."""
 
 

@@ -14,7 +14,7 @@ from plcsim.faults.reply_rules import Delay, Refusal, ReplyRule
 from plcsim.faults.rules import FaultRule
 from plcsim.faults.selection import Windowed
 from plcsim.faults.spoiled_memory import SpoiledMemory
-from plcsim.limits import ExceptionCode, FunctionCode
+from plcsim.limits import FunctionCode
 from plcsim.protocol.diagnostics import Diagnostics, read_exception_status
 from plcsim.protocol.files import Files, read_fifo_queue
 from plcsim.protocol.identification import read_device_identification, report_server_id
@@ -22,7 +22,6 @@ from plcsim.protocol.pdu import Request, exception_reply
 from plcsim.protocol.reply import Reply
 from plcsim.protocol.requests import HANDLERS, Handler, respond
 from plcsim.scanner import Scanner
-from plcsim.server_config import UnitPolicy
 
 RuleT = TypeVar("RuleT", bound=Windowed)
 
@@ -64,20 +63,15 @@ class Unit:
 
     def respond(self, request: Request) -> bytes:
         """The reply PDU, as if no fault were in force."""
-        pdu = respond(self.device, request, self._handlers)
-        if self._diagnostics:
-            self._diagnostics.count(pdu)
-        return pdu
+        return self._counted(respond(self.device, request, self._handlers))
 
     def reply(self, request: Request) -> Reply:
         """The reply as the faults in force want it."""
-        if self.is_away:
-            return self._reply_of_gateway(request)
         hits = list(self.faults.hits(request))
         on_reply = _of(hits, ReplyRule)
         silences = [hit for hit in on_reply if hit.rule.is_silence]
         if refusals := _of(hits, Refusal):
-            pdu = exception_reply(request.function_code, refusals[0].rule.exception_code)
+            pdu = self._counted(exception_reply(request.function_code, refusals[0].rule.exception_code))
             self._landed(refusals[0], request)
         else:
             pdu = self._respond_to(request, [] if silences else _of(hits, ImageRule))
@@ -88,11 +82,6 @@ class Unit:
             if hit.rule.spoil(reply, hit.dice):
                 self._landed(hit, request)
         return reply
-
-    def _reply_of_gateway(self, request: Request) -> Reply:
-        pdu = exception_reply(request.function_code, ExceptionCode.GATEWAY_TARGET_FAILED)
-        silent = self.device.config.server.unit_policy is UnitPolicy.STRICT_SILENT
-        return Reply(request.transaction_id, request.unit_id, pdu, most_bytes=0 if silent else None)
 
     def _respond_to(self, request: Request, hits: Sequence[ActiveFault[ImageRule]]) -> bytes:
         if not hits:

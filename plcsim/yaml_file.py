@@ -14,6 +14,7 @@ from yaml.constructor import ConstructorError
 from yaml.resolver import Resolver
 
 from plcsim.errors import ConfigError
+from plcsim.names import NO_NAME
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = Sequence[str | int]
@@ -264,7 +265,7 @@ def _problem(error: Any) -> str:
         case "string_pattern_mismatch" if context["pattern"].endswith("*$"):
             return f"{shown}: must be printable ASCII"
         case "string_pattern_mismatch":
-            return f"{shown} is not a name (letters, digits and _ . : / - , 63 at most)"
+            return f"{shown} {NO_NAME}"
         case "float_type" if isinstance(value, str) and _EXPONENT.fullmatch(value):
             return f"{shown}: must be a number; write an exponent as 1.0e+3"
     if kind in _MUST:

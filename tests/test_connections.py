@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -276,3 +277,38 @@ def test_without_a_cap_nobody_is_refused(serve_flat: Serve) -> None:
         clients = [stack.enter_context(served.connect()) for _ in range(50)]
         assert [client.ask(READ_ONE) for client in clients] == 50 * [ONE]
     assert served.server.refused_connections == 0
+
+
+def test_a_burst_of_connections_does_not_outnumber_the_cap(serve_flat: Serve, either_loop: bool) -> None:
+    served = serve_flat(uvloop=either_loop, max_connections=2, when_full="close_oldest_idle")
+    with ExitStack() as stack:
+        clients = [socket.socket() for _ in range(12)]
+        for client in clients:
+            stack.enter_context(client)
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", served.server.port))
+        wait_for(lambda: served.server.refused_connections == 10, what="the ten that are too many")
+        ended = [client for client in clients if select.select([client], [], [], 1.0)[0]]
+        assert len(ended) == 10
+
+
+def test_a_client_that_sends_whole_requests_owes_nothing_while_it_fetches_replies(serve_flat: Serve) -> None:
+    """Where in a request the server stops reading is chance: several clients meet several places."""
+    served = serve_flat(frame_timeout_s=0.3)
+    requests = 500 * frame(READ_MANY)
+    with ExitStack() as stack:
+        slow = [stack.enter_context(RawClient(served.server.port, 8192)) for _ in range(6)]
+        sent = [0 for _ in slow]
+        for number, client in enumerate(slow):
+            client.ask(READ_ONE)
+            client.socket.setblocking(False)
+            with suppress(BlockingIOError):
+                while True:
+                    sent[number] += client.socket.send(requests[sent[number] % len(requests) :])
+        start = time.monotonic()
+        wait_for(lambda: time.monotonic() > start + 1.2, what="four times the timeout")
+        assert served.server.timed_out_connections == 0
+        for client, bytes_sent in zip(slow, sent, strict=True):
+            client.socket.settimeout(DEADLINE_S)
+            whole = bytes_sent // len(frame(READ_MANY))
+            assert len(client.receive(whole * MANY_BYTES)) == whole * MANY_BYTES

@@ -18,7 +18,9 @@ import pytest
 from fix_emulator import ALD_FILE, DEADLINE_S, Emulator, emulating
 from test_fleet import fleet_file
 
+from plcsim.control import lateness
 from plcsim.control.socket import ask, find_running, running, runtime_folder
+from plcsim.control.status import Lateness, Meter, PlantStatus, ProcessStatus, late
 from plcsim.errors import InputError, PlcsimError
 from plcsim.testing import RunningFleet
 
@@ -283,6 +285,32 @@ def test_a_fault_that_is_added_lands_until_it_is_removed(private: Path) -> None:
         assert plcsim("fault", "ald-1", "list") == (0, "no faults on 1 devices\n", "")
 
 
+def test_the_status_behind_a_change_of_faults_tells_of_it(private: Path) -> None:
+    """Each time, although most of what a status says is made once a second."""
+    busy = {"kind": "busy", "name": "b", "functions": [4]}
+    with emulating(ALD_FILE) as emulator:
+        control = find_running(None)
+        for _ in range(20):
+            ask(control, {"op": "fault", "do": "add", "rule": busy})
+            landed = ask(control, {"op": "status"})["status"]["faults_landed"]
+            scan(emulator)
+            status = ask(control, {"op": "status"})["status"]
+            assert (status["faults"], status["faults_in_force"]) == (1, 1)
+            assert status["faults_landed"] == landed + 1
+            ask(control, {"op": "fault", "do": "clear"})
+            assert ask(control, {"op": "status"})["status"]["faults"] == 0
+
+
+def test_no_part_of_the_plc_scans_is_later_than_the_latest() -> None:
+    """Percentiles are those of buckets, up to 9 % too high; the latest is what it was."""
+    counts = lateness.counted(lateness.NOTHING, [0.00103] * 200)
+    plant = PlantStatus(devices=1, lateness=counts, lateness_max_s=0.00103)
+    status = Meter("fleet", "plant", None).look([ProcessStatus(1, 7, True, 0, plant)])
+    assert status.lateness == status.lateness_last == Lateness(1.03, 1.03)
+    assert status.workers[0]["lateness_p99_ms"] == 1.03
+    assert late(status.lateness) == "p99 1.03 ms max 1.03 ms"
+
+
 def test_faults_that_land_are_in_the_journal_and_the_others_are_not(private: Path, tmp_path: Path) -> None:
     journal = tmp_path / "faults.jsonl"
     with emulating(ALD_FILE, "--fault-journal", str(journal)) as emulator:
@@ -322,6 +350,14 @@ def test_faults_of_a_fleet_reach_the_devices_that_are_meant_in_all_its_processes
     fleet.clear_faults()
     assert first_bytes(fleet) == [4] * 6
     assert fleet.faults() == []
+
+
+def test_the_status_of_a_fleet_tells_of_a_fault_as_soon_as_it_is_there(fleet: RunningFleet) -> None:
+    for number in range(1, 11):
+        fleet.fault("ald-00[1-4]", kind="busy", name=f"busy {number}")
+        assert (fleet.status().faults, fleet.status().faults_in_force) == (4 * number, 4 * number)
+    fleet.clear_faults()
+    assert (fleet.status().faults, fleet.status().faults_in_force) == (0, 0)
 
 
 def test_a_name_that_one_device_has_already_is_refused_and_no_device_gets_the_fault(

@@ -36,6 +36,21 @@ def test_a_number_may_be_a_key_with_quotes_or_without(tmp_path: Path, key: str) 
     ("section", "says"),
     [
         ("server: {functions: {files: {4: [7], 4: [8]}}}", "2: 4: the key appears twice"),
+        (
+            "server: {functions: {files: {128: [7], 0x80: [8]}}}",
+            "2: server.functions.files: the keys 128 and 0x80 are the same number",
+        ),
+        (
+            'server: {functions: {fifo: {10: [7], "0xA": [8]}}}',
+            "2: server.functions.fifo: the keys 10 and 0xA are the same number",
+        ),
+        (
+            'server: {identification: {private: {0x80: a, "128": b}}}',
+            "2: server.identification.private: the keys 0x80 and 128 are the same number",
+        ),
+        ('server: {functions: {files: {"1_28": [7]}}}', "2: server.functions.files.1_28"),
+        ('server: {functions: {fifo: {" 1": [7]}}}', "2: server.functions.fifo. 1"),
+        ('server: {identification: {private: {"1_28": a}}}', "2: server.identification.private.1_28"),
         ("server: {functions: {files: {04: [7]}}}", "2: 04: the key is not text"),
         ("server: {functions: {files: {0: [7]}}}", "2: server.functions.files.0"),
         ("server: {functions: {fifo: {65536: [7]}}}", "2: server.functions.fifo.65536"),

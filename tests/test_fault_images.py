@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fix_emulator import RawClient
 from fix_faults import Site
+
+from plcsim.device import Device
+from plcsim.device_file import load_device
+from plcsim.layout import Layout
+from plcsim.parameters import Table
 
 SCAN = bytes.fromhex("03 0000 0002")
 LEVEL = bytes.fromhex("03 0002 0002")
@@ -91,6 +97,32 @@ def test_nan_shows_in_what_can_be_nan(moving: Site, client: RawClient) -> None:
     assert level != level
     assert (scan, raw, plain, setpoint) == (65535, -0x8000, 6, 0)
     assert counts(moving) == (1, 1)
+
+
+def test_nan_and_bit_flips_of_a_read_that_does_not_begin_at_0(moving: Site, client: RawClient) -> None:
+    name = moving.add("nan")
+    level, raw, plain = struct.unpack(">fhH", client.ask(bytes.fromhex("03 0002 0004"))[2:])
+    assert level != level
+    assert (raw, plain) == (-0x8000, 6)
+    assert client.ask(bytes.fromhex("03 0003 0002"))[2:] == bytes.fromhex("0000 8000")  # half a float
+    moving.remove(name)
+    moving.add("bit_flips", bits=16, addresses=[5, 5])
+    assert client.ask(bytes.fromhex("03 0004 0003"))[2:] == struct.pack(">hHH", 5, 0xFFFF ^ 6, 0)
+    assert client.ask(bytes.fromhex("01 0001 0001")) == b"\x01\x01\x00"
+
+
+def test_torn_in_a_read_that_does_not_begin_at_0(moving: Site, client: RawClient) -> None:
+    moving.scan_on()
+    moving.add("torn", at=1)
+    assert client.ask(bytes.fromhex("03 0001 0002"))[2:4] == bytes.fromhex("ffff")
+    assert client.ask(bytes.fromhex("03 0000 0003"))[2:6] == bytes.fromhex("0000 0000")
+
+
+def test_how_nan_looks_is_worked_out_once_for_all_devices_of_a_map(moving_file: Path) -> None:
+    config = load_device(moving_file)
+    layout = Layout(config)
+    looks = [Device(config, layout=layout).missing(Table.HOLDING_REGISTER) for _ in range(2)]
+    assert looks[0] is looks[1]
 
 
 @pytest.mark.parametrize("read", ["03 0003 0001", "03 0000 0003", "03 0005 0002", "01 0000 0002"])

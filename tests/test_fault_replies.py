@@ -241,6 +241,21 @@ def test_faults_of_one_reply_add_up(flat_site: Site) -> None:
     assert len(flat_site.events()) == 5
 
 
+@pytest.mark.parametrize("other", ["short_reply", "long_reply", "truncate"])
+def test_a_wrong_function_does_not_hide_the_read_from_other_faults(flat_site: Site, other: str) -> None:
+    """In whatever order they were added: 5 is no read, so that nothing would be left to change."""
+    seen_in_order = []
+    for kinds in (("wrong_function", other), (other, "wrong_function")):
+        for kind in kinds:
+            flat_site.add(kind, **({"by": 2} if kind == "wrong_function" else {}))
+        with flat_site.connect() as client:
+            client.send(frame(READ_ONE))
+            seen_in_order.append(client.socket.recv(100)[:8])
+        assert all(status.landed == 1 for status in flat_site.call(flat_site.unit().faults.rules))
+        flat_site.call(flat_site.unit().faults.clear)
+    assert seen_in_order[0] == seen_in_order[1]
+
+
 def test_half_a_frame_is_half_of_what_other_faults_made_of_it(flat_site: Site) -> None:
     flat_site.add("truncate")
     flat_site.add("long_reply", extra_bytes=10)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from fix_emulator import DEADLINE_S, emulating, frame
+from fix_faults import Site
 
 from plcsim.device import Device
 from plcsim.device_file import load_device
 from plcsim.errors import ListenError
+from plcsim.event_loop import new_event_loop
+from plcsim.faults.rules import FAULT_RULE
 from plcsim.tcp.server import ModbusServer
 from plcsim.unit import Unit
 
@@ -130,3 +133,52 @@ def test_if_one_address_of_several_is_taken_none_is_kept(unit: Unit) -> None:
             socket.create_server(("127.0.0.2", port)).close()
 
         asyncio.run(main())
+
+
+@pytest.mark.parametrize("from_the_start", [True, False])
+def test_nobody_gets_the_port_of_a_device_that_refuses(
+    serve_flat: Callable[..., Site], either_loop: bool, from_the_start: bool
+) -> None:
+    """Not even who asks with SO_REUSEADDR, as most servers do."""
+    faults = [{"kind": "refuse"}] if from_the_start else []
+    site = serve_flat(*faults, uvloop=either_loop)
+    if not from_the_start:
+        site.add("refuse")
+    where = ("127.0.0.1", site.server.port)
+    with pytest.raises(OSError, match="in use"), socket.create_server(where):
+        pass
+    site.call(lambda: site.unit().faults.clear())
+    site.settle()
+    assert answer(*where) == frame(ONE)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_server_that_ends_while_it_opens_again_listens_no_more(
+    unit: Unit, either_loop: bool, turns: int
+) -> None:
+    async def turn() -> None:
+        next_turn = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(next_turn.set_result, None)
+        await next_turn
+
+    async def main() -> None:
+        async with ModbusServer(unit) as server:
+            unit.faults.add(FAULT_RULE.validate_python({"kind": "refuse"}))
+            for _ in range(9):
+                await turn()
+            unit.faults.clear()
+            for _ in range(turns):
+                await turn()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", server.port)
+
+    with asyncio.Runner(loop_factory=new_event_loop if either_loop else asyncio.new_event_loop) as runner:
+        runner.run(main())
+
+
+def test_one_address_given_twice_is_one_address(unit: Unit) -> None:
+    async def main() -> int:
+        async with ModbusServer(unit, ["127.0.0.1", "127.0.0.1"]) as server:
+            return server.port
+
+    assert asyncio.run(main()) > 0

@@ -96,3 +96,14 @@ def test_a_client_that_leaves_while_its_reply_waits_leaves_nothing_behind(serve_
         client.send(frame(READ_HOLDING))
         wait_for(lambda: site.status().landed, what="the delayed request")
     wait_for(lambda: site.server.connections == 0, what="the client's leaving")
+
+
+def test_a_client_that_leaves_a_full_connection_leaves_nothing_behind(
+    serve_flat: Serve, either_loop: bool
+) -> None:
+    """The connection is not read any more: nobody but its own look at the socket could notice."""
+    site = serve_flat(slow(30.0, 3), uvloop=either_loop, max_outstanding=1)
+    with RawClient(site.server.port) as client:
+        client.send(2 * frame(READ_HOLDING))
+        wait_for(lambda: site.status().landed, what="the delayed request")
+    wait_for(lambda: site.server.connections == 0, what="the client's leaving")

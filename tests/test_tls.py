@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import subprocess
@@ -16,8 +17,11 @@ from fix_emulator import DEADLINE_S, RawClient, emulating, frame
 from fix_faults import Site, serving
 from fix_server import configured
 from fix_tls import PRINTABLE_STRING, Certificates, Identity, TlsClient
+from waiting import wait_for
 
 from plcsim.device import Device
+from plcsim.faults.rules import FAULT_RULE
+from plcsim.parameters import Table
 from plcsim.unit import Unit
 
 ROLES = {"operator": "read_write", "viewer": "read"}
@@ -241,3 +245,57 @@ def test_wrong_settings_are_one_line_and_exit_code_2(
     assert (done.returncode, done.stdout) == (2, "")
     assert complaint in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_nothing_behind_a_broken_header_is_carried_out(
+    certificates: Certificates, flat_file: Path, either_loop: bool
+) -> None:
+    write_register = bytes.fromhex("06 0007 0001")
+    config = configured(flat_file, settings(certificates))
+    shown = certificates.authority.issue("client", "operator")
+    with serving(lambda: {1: Unit(Device(config))}, either_loop) as site:
+
+        def registers() -> bytes:
+            return site.call(lambda: site.unit().device.images[Table.HOLDING_REGISTER].data)
+
+        before = registers()
+        assert site.server.tls_port
+        with TlsClient(site.server.tls_port, certificates.authority, shown, ssl.TLSVersion.TLSv1_3) as client:
+            client.send(bytes.fromhex("0001 0009 0006 01") + bytes(253) + frame(write_register))
+            client.rest()
+        assert registers() == before
+
+
+def test_a_restart_lands_although_a_secure_connection_is_just_closing(site: Site, connect: Connect) -> None:
+    """TLS loses its socket some turns of the event loop before anybody hears of it."""
+
+    def restart_after(turns: int) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(restart_after, turns - 1)
+        else:
+            site.unit().faults.add(FAULT_RULE.validate_python({"kind": "restart"}))
+
+    def reset_and_restart(turns: int) -> None:
+        for connection in list(site.server._connections):
+            connection.reset()
+        restart_after(turns)
+
+    for turns in range(8):
+        with connect("viewer") as client:
+            client.send(frame(READ))
+            client.reply()
+            site.call(lambda turns=turns: reset_and_restart(turns))  # type: ignore[misc]
+            wait_for(lambda turns=turns: len(site.events()) == turns + 1)  # type: ignore[misc]
+    assert [event.kind for event in site.events()] == 8 * ["restart"]
+
+
+def test_who_has_no_role_does_not_learn_which_devices_there_are(
+    certificates: Certificates, flat_file: Path
+) -> None:
+    config = configured(flat_file, settings(certificates) | {"unit_policy": "strict_exception"})
+    shown = certificates.authority.issue("client")
+    with serving(lambda: {1: Unit(Device(config))}) as site:
+        assert site.server.tls_port
+        with TlsClient(site.server.tls_port, certificates.authority, shown, ssl.TLSVersion.TLSv1_3) as client:
+            client.send(frame(READ, unit=1) + frame(READ, unit=99))
+            assert [client.reply()[2].hex() for _ in range(2)] == ["8301", "8301"]

@@ -72,6 +72,17 @@ def test_counters_are_those_of_the_device(two: Site) -> None:
         assert client.ask(count, unit=200) == bytes.fromhex("08 000e 0000")
 
 
+def test_exceptions_that_a_fault_makes_are_counted_as_any_others(two: Site) -> None:
+    with two.connect() as client:
+        for kind, counts in (("busy", (1, 1, 1)), ("exception", (5, 2, 1))):
+            name = two.add(kind, 3, functions=[3])
+            assert client.ask(READ, unit=3)[0] == 0x83
+            two.remove(name, 3)
+            for sub, expected in zip((0x0E, 0x0D, 0x11), counts, strict=True):  # messages, exceptions, busy
+                count = b"\x08" + sub.to_bytes(2)
+                assert client.ask(count + b"\0\0", unit=3) == count + expected.to_bytes(2)
+
+
 def test_a_fault_hits_its_device_only(two: Site) -> None:
     two.add("busy", 3)
     with two.connect() as client:

@@ -1,4 +1,7 @@
-"""What a running emulator or fleet tells of itself: one object, made anew each second, JSON when asked."""
+"""What a running emulator or fleet tells of itself: one object, made anew each second, JSON when asked.
+
+Its faults are those of the moment, so that whoever adds one finds it there.
+"""
 
 from __future__ import annotations
 
@@ -133,8 +136,8 @@ class Meter:
             faults_landed=total.faults_landed,
             plc_scans=total.plc_scans,
             skipped_plc_scans=total.skipped_plc_scans,
-            lateness=Lateness(lateness.percentile_ms(total.lateness, 99), _max_ms(total)),
-            lateness_last=Lateness(lateness.percentile_ms(last, 99), lateness.percentile_ms(last, 100)),
+            lateness=Lateness(_late_ms(total, total.lateness, 99), _max_ms(total)),
+            lateness_last=Lateness(_late_ms(total, last, 99), _late_ms(total, last, 100)),
             memory_bytes=total.memory_bytes + (own.memory_bytes if is_fleet else 0),
             cpu_s=round(total.cpu_s + (own.cpu_s if is_fleet else 0.0), 3),
             workers=tuple(_worker(p) for p in processes) if is_fleet else (),
@@ -161,6 +164,17 @@ def together(parts: Sequence[PlantStatus]) -> PlantStatus:
     )
 
 
+def with_faults_of(status: Status, parts: Sequence[PlantStatus]) -> Status:
+    """The status with the faults that the processes have now; all else in it is as it was."""
+    now = together(parts)
+    return replace(
+        status,
+        faults=now.faults,
+        faults_in_force=now.faults_in_force,
+        faults_landed=now.faults_landed,
+    )
+
+
 def ended_with(ended: PlantStatus, last: PlantStatus) -> PlantStatus:
     """What ended processes had done, one more of them counted; they hold nothing any more."""
     return replace(
@@ -178,8 +192,14 @@ def memory_bytes() -> int:
         return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def _max_ms(total: PlantStatus) -> float | None:
-    return round(1000.0 * total.lateness_max_s, 3) if any(total.lateness) else None
+def _late_ms(plant: PlantStatus, counts: Counts, percent: float) -> float | None:
+    """What so many percent of these scans of a plant do not exceed; never above the latest of them all."""
+    bucket_ms, max_ms = lateness.percentile_ms(counts, percent), _max_ms(plant)
+    return None if bucket_ms is None or max_ms is None else min(bucket_ms, max_ms)
+
+
+def _max_ms(plant: PlantStatus) -> float | None:
+    return round(1000.0 * plant.lateness_max_s, 3) if any(plant.lateness) else None
 
 
 def _worker(process: ProcessStatus) -> dict[str, Any]:
@@ -193,7 +213,7 @@ def _worker(process: ProcessStatus) -> dict[str, Any]:
         "requests": plant.requests,
         "connections": plant.connections,
         "skipped_plc_scans": plant.skipped_plc_scans,
-        "lateness_p99_ms": lateness.percentile_ms(plant.lateness, 99),
+        "lateness_p99_ms": _late_ms(plant, plant.lateness, 99),
         "memory_bytes": plant.memory_bytes,
         "cpu_s": round(plant.cpu_s, 3),
     }

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
-from plcsim.codec import Codec
 from plcsim.faults.selection import OnRead
 from plcsim.memory import TableImage
-from plcsim.parameters import DataType, Parameter, Table
+from plcsim.missing_values import MissingValues
+from plcsim.parameters import Table
 
 Images = Mapping[Table, TableImage]
 
@@ -32,8 +31,8 @@ class Sight:
     """The image of the PLC scan before."""
     frozen: Images
     """The image when the fault hit for the first time."""
-    parameters: Sequence[Parameter]
-    """Of the table, by address."""
+    missing: Callable[[Table], MissingValues]
+    """How a table shows that its parameters have no value."""
     dice: Random
 
 
@@ -41,7 +40,8 @@ class ImageRule(OnRead):
     """A fault that changes what a request that it hits reads."""
 
     def spoil(self, data: bytearray, sight: Sight) -> None:
-        """Change the table's data (as in TableImage) if there is anything in sight to change."""
+        """Change what is read (data of `sight.read`, as in TableImage) if there is anything in sight to
+        change."""
         raise TypeError(f"{type(self).__name__} does not say what it does")
 
 
@@ -51,7 +51,7 @@ class Frozen(ImageRule):
     kind: Literal["frozen"]
 
     def spoil(self, data: bytearray, sight: Sight) -> None:
-        _copy(sight.frozen, data, sight.table, sight.first, sight.end)
+        _copy(sight.frozen, data, sight, sight.first, sight.end)
 
 
 class BitFlips(ImageRule):
@@ -63,12 +63,13 @@ class BitFlips(ImageRule):
     def spoil(self, data: bytearray, sight: Sight) -> None:
         per_address = 1 if sight.table.is_bits else 16
         places = (sight.end - sight.first) * per_address
+        before = sight.first - sight.read[0]
         for place in sight.dice.sample(range(places), min(self.bits, places)):
             address, bit = divmod(place, per_address)
             if sight.table.is_bits:
-                data[sight.first + address] ^= 1
+                data[before + address] ^= 1
             else:
-                data[2 * (sight.first + address) + bit // 8] ^= 1 << bit % 8
+                data[2 * (before + address) + bit // 8] ^= 1 << bit % 8
 
 
 class NotANumber(ImageRule):
@@ -77,12 +78,7 @@ class NotANumber(ImageRule):
     kind: Literal["nan"]
 
     def spoil(self, data: bytearray, sight: Sight) -> None:
-        hit = [
-            p for p in sight.parameters if sight.first <= p.address and p.end <= sight.end and _can_be_nan(p)
-        ]
-        if hit:
-            registers = np.frombuffer(data, dtype=np.uint8)  # a view: it writes into the data
-            Codec(hit, sight.table, 0).encode(np.full(len(hit), np.nan), registers)
+        sight.missing(sight.table).put(data, sight.read[0], sight.first, sight.end)
 
 
 class Torn(ImageRule):
@@ -96,14 +92,10 @@ class Torn(ImageRule):
     def spoil(self, data: bytearray, sight: Sight) -> None:
         start, end = sight.read
         middle = start + ((end - start) // 2 if self.at is None else min(self.at, end - start - 1))
-        _copy(sight.previous, data, sight.table, start, middle)
+        _copy(sight.previous, data, sight, start, middle)
 
 
-def _can_be_nan(parameter: Parameter) -> bool:
-    return parameter.data_type in (DataType.FLOAT32, DataType.FLOAT64) or parameter.null_value is not None
-
-
-def _copy(source: Images, data: bytearray, table: Table, first: int, end: int) -> None:
-    image = source[table]
-    width = image.bytes_per_address
-    data[first * width : end * width] = image.data[first * width : end * width]
+def _copy(source: Images, data: bytearray, sight: Sight, first: int, end: int) -> None:
+    image = source[sight.table]
+    width, address = image.bytes_per_address, sight.read[0]
+    data[(first - address) * width : (end - address) * width] = image.data[first * width : end * width]

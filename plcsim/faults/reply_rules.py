@@ -22,8 +22,10 @@ class Turn(IntEnum):
     SILENCE = 0
     """Nothing is sent; faults of what is sent do not land."""
     CONTENT = 1
-    CUT = 2
-    PACE = 3
+    CODE = 2
+    """The function code, by which other faults know a read."""
+    CUT = 3
+    PACE = 4
 
 
 class Refusal(OnRequest):
@@ -130,6 +132,7 @@ class WrongFunction(ReplyRule):
     """The reply carries another function code: `by` more than the request's, modulo 128; an exception
     stays one."""
 
+    turn: ClassVar[Turn] = Turn.CODE
     kind: Literal["wrong_function"]
     by: int = Field(default=1, ge=1, le=0x7F)
 

@@ -53,7 +53,8 @@ class SpoiledMemory:
     def _show(self, table: Table) -> TableImage:
         address, count = span_of(self._request) or (0, 0)
         image = self._device.images[table]
-        data = bytearray(image.data)
+        begin, end = address * image.bytes_per_address, (address + count) * image.bytes_per_address
+        data = bytearray(image.data[begin:end])
         for hit in self._hits:
             if hit.frozen is None:
                 hit.frozen = self._device.snapshot()
@@ -65,14 +66,15 @@ class SpoiledMemory:
                 read=(address, address + count),
                 previous=self._previous,
                 frozen=hit.frozen,
-                parameters=self._device.config.register_map.in_table(table),
+                missing=self._device.missing,
                 dice=hit.dice,
             )
             before = bytes(data)
             hit.rule.spoil(data, sight)
             if data != before:
                 self._landed(hit)
-        return TableImage(bytes(data), image.bytes_per_address)
+        shown = b"".join((memoryview(image.data)[:begin], data, memoryview(image.data)[end:]))
+        return TableImage(shown, image.bytes_per_address)
 
 
 class _Images(Mapping[Table, TableImage]):

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from plcsim.config import DeviceConfig
 from plcsim.device_file import check_device, load_device
 from plcsim.faults.rules import FaultField
-from plcsim.names import Name
+from plcsim.names import NO_NAME, Name
 from plcsim.plant import Endpoint
 from plcsim.server_config import ServerSpec, UnitPolicy
 from plcsim.yaml_file import Complaint, load_yaml
@@ -223,9 +223,7 @@ def _names(place: Place, pattern: str, numbers: range) -> list[str]:
     try:
         _NAME.validate_python(max(names, key=len))
     except ValidationError:
-        raise Complaint(
-            place, f"{names[-1]!r} is not a name (letters, digits and _ . : / - , 63 at most)"
-        ) from None
+        raise Complaint(place, f"{names[-1]!r} {NO_NAME}") from None
     return names
 
 

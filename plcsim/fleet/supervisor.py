@@ -14,7 +14,14 @@ from typing import Any
 
 from plcsim.control.request import checked, joined, matching, parse_request
 from plcsim.control.socket import ControlServer
-from plcsim.control.status import Meter, PlantStatus, ProcessStatus, Status, ended_with
+from plcsim.control.status import (
+    Meter,
+    PlantStatus,
+    ProcessStatus,
+    Status,
+    ended_with,
+    with_faults_of,
+)
 from plcsim.errors import InputError, PlcsimError
 from plcsim.fleet.file import Fleet
 from plcsim.fleet.link import Link
@@ -197,7 +204,17 @@ class Supervisor:
             for fault in listed["faults"]:
                 if fault["name"] == name:
                     raise InputError(f"fault {name!r}: {fault['device']} has one of this name already")
-        return checked(request, await self._ask(message, asked))
+        reply = checked(request, await self._ask(message, asked))
+        if request.do != "list":
+            await self._look_at_faults_of(asked)
+        return reply
+
+    async def _look_at_faults_of(self, devices: set[str]) -> None:
+        """Have the status tell at once what has become of the faults of these devices."""
+        changed = [post for post in self._posts if devices.intersection(post.device_ids)]
+        await asyncio.gather(*map(self._look_at, changed))
+        if self._status:
+            self._status = with_faults_of(self._status, [*(p.latest for p in self._posts), self._ended])
 
     async def _ask(self, message: dict[str, Any], devices: set[str]) -> dict[str, Any]:
         """What the workers of these devices answer, as one answer."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from plcsim.device_file import load_device
 from plcsim.errors import InputError, PlcsimError
@@ -18,8 +19,14 @@ from plcsim.importers.modpoll import import_modpoll
 from plcsim.importers.report import Report, printable
 from plcsim.importers.sunspec import DEFAULT_BASE_ADDRESS, SunSpecOptions, import_sunspec
 from plcsim.limits import MAX_ADDRESS
+from plcsim.names import NO_NAME
 
 _FORMATS = {".csv": "modpoll", ".json": "sunspec"}
+_FORMAT_OF_OPTION = {
+    "device": "modpoll",
+    **dict.fromkeys(("model_ids", "base_address", "repeats", "scale_factors"), "sunspec"),
+}
+"""Options that mean nothing to files of the other format."""
 
 
 class _Exponent(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -80,7 +87,9 @@ class _Exponent(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     help="sunspec: exponent of a scale factor, such as A_SF=-2 or 103.A_SF=-2; several times.",
 )
 @click.option("--strict", is_flag=True, help="Exit code 1 if anything was left out or changed.")
+@click.pass_context
 def import_command(
+    ctx: click.Context,
     files: tuple[Path, ...],
     format_: str | None,
     output: Path | None,
@@ -100,7 +109,9 @@ def import_command(
     """
     if model_ids:
         files = _model_files(files, model_ids)
-    if (format_ or _format_of(files[0])) == "sunspec":
+    chosen = format_ or _format_of(files[0])
+    _refuse_options_of_the_other(ctx, chosen, files[0])
+    if chosen == "sunspec":
         options = SunSpecOptions(base_address, repeats, dict(scale_factors))
         draft, report = import_sunspec(files, options)
     elif len(files) > 1:
@@ -109,8 +120,7 @@ def import_command(
         draft, report = import_modpoll(files[0], device)
     if device_id is not None:
         if clean_name(device_id) != device_id:
-            problem = "is not a name (letters, digits and _ . : / - , 63 at most)"
-            raise InputError(f"--device-id {printable(repr(device_id))}: {problem}")
+            raise InputError(f"--device-id {printable(repr(device_id))}: {NO_NAME}")
         draft = replace(draft, device_id=device_id)
     _write(draft, report, files, output)
     for line in report.lines():
@@ -123,6 +133,13 @@ def _model_files(files: Sequence[Path], model_ids: Sequence[int]) -> tuple[Path,
     if len(files) > 1 or not files[0].is_dir():
         raise InputError(f"{files[-1]}: --model-id takes models from one folder, such as models/json")
     return tuple(files[0] / f"model_{number}.json" for number in model_ids)
+
+
+def _refuse_options_of_the_other(ctx: click.Context, chosen: str, file: Path) -> None:
+    for option in ctx.command.params:
+        meant = _FORMAT_OF_OPTION.get(option.name or "", chosen)
+        if meant != chosen and ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE:
+            raise InputError(f"{option.opts[0]}: {file} is taken as {chosen}; this option is for {meant}")
 
 
 def _format_of(path: Path) -> str:

@@ -6,7 +6,8 @@ import struct
 from dataclasses import dataclass
 from enum import Enum
 
-_HEADER = struct.Struct(">HHHB")
+MBAP_HEADER = struct.Struct(">HHHB")
+"""Transaction id, protocol id, length, unit id."""
 
 
 class Ending(Enum):
@@ -41,7 +42,7 @@ class Reply:
     def frame(self) -> bytes:
         """The bytes that go over the wire."""
         length = max(0, min(0xFFFF, len(self.pdu) + 1 + self.length_error))
-        header = _HEADER.pack(self.transaction_id, self.protocol_id, length, self.unit_id)
+        header = MBAP_HEADER.pack(self.transaction_id, self.protocol_id, length, self.unit_id)
         return (header + self.pdu)[: self.most_bytes]
 
     @property

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import struct
 import time
 from collections.abc import Sequence
 from typing import Protocol, cast
@@ -23,7 +22,7 @@ from plcsim.limits import (
     ExceptionCode,
 )
 from plcsim.protocol.pdu import Request, exception_reply
-from plcsim.protocol.reply import Reply
+from plcsim.protocol.reply import MBAP_HEADER, Reply
 from plcsim.server_config import Right, ServerSpec, UnitPolicy
 from plcsim.tcp.outbox import Outbox, reset
 from plcsim.tcp.rights import RightOf, permits
@@ -31,7 +30,6 @@ from plcsim.unit import Unit
 
 log = logging.getLogger(__name__)
 
-_HEADER = struct.Struct(">HHHB")
 _MAX_WAITING_BYTES = 256 * 1024
 """Replies that a client does not fetch; above this it is not served until it does."""
 _REQUESTS_A_TURN = 32
@@ -116,6 +114,8 @@ class Connection(asyncio.BufferedProtocol):
         return self._view[self._filled :] if self._filled else self._view
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self._transport.is_closing():
+            return  # TLS goes on reading while it says goodbye
         self._filled += nbytes
         self.heard_at = time.monotonic()
         self._answer()
@@ -148,7 +148,7 @@ class Connection(asyncio.BufferedProtocol):
         buffer, position, end = self._buffer, 0, self._filled
         room = self._room()
         while room > 0 and end - position >= MBAP_HEADER_BYTES:
-            transaction_id, protocol_id, length, unit_id = _HEADER.unpack_from(buffer, position)
+            transaction_id, protocol_id, length, unit_id = MBAP_HEADER.unpack_from(buffer, position)
             if protocol_id != 0 or not MIN_MBAP_LENGTH <= length <= MAX_MBAP_LENGTH:
                 log.info("closing %s: not a Modbus TCP header", self.peer)
                 self._send(replies)
@@ -164,7 +164,7 @@ class Connection(asyncio.BufferedProtocol):
             unit = self._unit_of(unit_id, self._any_unit)
             if unit and self._may_do_all and self._is_direct and not unit.faults:
                 pdu = unit.respond(request)
-                replies.append(_HEADER.pack(transaction_id, 0, len(pdu) + 1, unit_id) + pdu)
+                replies.append(MBAP_HEADER.pack(transaction_id, 0, len(pdu) + 1, unit_id) + pdu)
                 room -= 1
             else:
                 self._reply_otherwise(request, unit, replies)
@@ -175,7 +175,7 @@ class Connection(asyncio.BufferedProtocol):
         self._send(replies)
         if room <= 0:
             self._stop_reading()
-        elif not rest:
+        elif not rest or not self._client_reads:  # where we do not read, the client owes nothing
             self.frame_since = 0.0
         elif position or not self.frame_since:
             self.frame_since = self.heard_at
@@ -192,16 +192,19 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.pause_reading()
         if self._served_this_turn >= _REQUESTS_A_TURN:
             self._schedule_turn()
+        else:
+            self._outbox.look_after_client()
 
     def _reply_otherwise(self, request: Request, unit: Unit | None, replies: list[bytes]) -> None:
         """Reply as the faults want it, or refuse, or say nothing; what cannot go at once waits in the
         outbox, behind `replies`, which are sent before it."""
-        if unit is None:
+        if not permits(self._right, request.function_code):
+            reply = _refusal(request, ExceptionCode.ILLEGAL_FUNCTION)
+        elif unit is None or unit.is_away:
             if self._host.settings.unit_policy is UnitPolicy.STRICT_SILENT:
+                self._host.requests += 1
                 return
             reply = _refusal(request, ExceptionCode.GATEWAY_TARGET_FAILED)
-        elif not permits(self._right, request.function_code):
-            reply = _refusal(request, ExceptionCode.ILLEGAL_FUNCTION)
         elif unit.faults:
             reply = unit.reply(request)
         else:
@@ -226,8 +229,11 @@ class Connection(asyncio.BufferedProtocol):
         self._served_this_turn = 0
         self._is_direct = not len(self._outbox) and not self._outbox.is_over
         if self._client_reads and self._room() > 0:
+            self._outbox.stop_looking()
             self._transport.resume_reading()
             self._answer()
+        elif len(self._outbox):
+            self._outbox.look_after_client()
 
     def _send(self, replies: list[bytes]) -> None:
         if replies:

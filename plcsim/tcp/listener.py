@@ -34,6 +34,7 @@ class Listener:
         self._tls = tls
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
+        self._is_refusing = False
 
     def bind(self) -> None:
         """Take the address. Raises ListenError."""
@@ -59,24 +60,35 @@ class Listener:
         if not self._socket:
             self.bind()
         assert self._socket
+        sock = None
         try:
-            # the loop closes what it is given; the address is kept by ours
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock = self._socket.dup()  # the loop closes what it is given; the address is kept by ours
             self._server = await asyncio.get_running_loop().create_server(
                 self._protocol,
-                sock=self._socket.dup(),
+                sock=sock,
                 backlog=_BACKLOG,
                 ssl=self._tls,
                 ssl_handshake_timeout=_HANDSHAKE_S if self._tls else None,
             )
         except OSError as exc:
+            if sock:
+                sock.close()
             raise ListenError(f"cannot listen at {self.host}:{self.port}: {_reason(exc)}") from exc
+        self._is_refusing = False
 
     def refuse(self) -> None:
         """Keep the address, but let nobody connect: clients get ECONNREFUSED."""
-        if self._server and self._socket:
+        if self._is_refusing or not self._socket:
+            return
+        if self._server:
             self._server.close()
             self._server = None
-            self._socket.shutdown(socket.SHUT_RDWR)  # it stays bound, and listens no more
+        else:
+            self._socket.listen(0)  # the system guards an address from others only once it was listened at
+        self._socket.shutdown(socket.SHUT_RDWR)  # it stays bound, and listens no more
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        self._is_refusing = True
 
     def close(self) -> None:
         """Give the address back; connections stay."""

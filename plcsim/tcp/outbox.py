@@ -13,7 +13,7 @@ from plcsim.protocol.reply import Ending, Reply
 _NO_LINGER = struct.pack("ii", 1, 0)
 """SO_LINGER on, 0 s: closing sends RST."""
 _LOOK_S = 1.0
-"""How often a connection that is half-open is looked at."""
+"""How often a connection that nobody reads from is looked at."""
 _CLIENT_HAS_LEFT = (7, 8)
 """TCP_CLOSE and TCP_CLOSE_WAIT, from Linux' include/net/tcp_states.h."""
 
@@ -105,7 +105,7 @@ class Outbox:
         elif reply.ending is Ending.HALF_OPEN:
             self.half_open = True
             self._transport.pause_reading()
-            self._look()
+            self.look_after_client()
         else:
             self._on_room()
 
@@ -117,19 +117,33 @@ class Outbox:
     def _is_dead(self) -> bool:
         return self.half_open or self._transport.is_closing()
 
+    def look_after_client(self) -> None:
+        """From now on end the connection once the client has, as long as nobody reads from it: nobody else
+        would notice, and each would cost an open file until its replies have gone, or for ever."""
+        if not self._looking:
+            self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+
+    def stop_looking(self) -> None:
+        """The connection is read again."""
+        if self._looking and not self.half_open:
+            self._looking.cancel()
+            self._looking = None
+
     def _look(self) -> None:
-        """End a half-open connection once the client has: nobody reads, so nobody else would notice, and
-        each would cost an open file for ever."""
+        self._looking = None
+        if self._transport.is_closing():
+            return
         sock = self._transport.get_extra_info("socket")
         info = getattr(socket, "TCP_INFO", None)  # elsewhere than on Linux it stays until the server ends
         if info and sock.getsockopt(socket.IPPROTO_TCP, info, 1)[0] in _CLIENT_HAS_LEFT:
             self._transport.abort()
         else:
-            self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+            self.look_after_client()
 
 
 def reset(transport: asyncio.Transport) -> None:
     """End a connection with RST at once."""
-    sock = transport.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    if not transport.is_closing():  # TLS loses its socket before the protocol hears of it
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()

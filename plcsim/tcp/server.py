@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from plcsim.errors import ListenError
 from plcsim.faults.rules import ClockJump, MaxConnections, Refuse, Restart
 from plcsim.server_config import ServerSpec, UnitPolicy, WhenFull
 from plcsim.tcp.connection import Connection
@@ -22,6 +23,10 @@ log = logging.getLogger(__name__)
 
 _SWEEPS_A_TIMEOUT = 4
 """How often connections are looked at for having been silent too long: the timeout is kept to a quarter."""
+
+
+_AGAIN_S = 1.0
+"""After so long it is tried again to listen where it could not be."""
 
 
 class ModbusServer:
@@ -43,7 +48,7 @@ class ModbusServer:
         self.units = dict(units) if isinstance(units, Mapping) else {_unit_id(units): units}
         self.settings = settings or next(iter(self.units.values())).device.config.server
         self.requests = 0
-        """Requests answered since the start."""
+        """Requests that were taken since the start, those to which a fault let nobody reply too."""
         self.refused_connections = 0
         """Connections that had to go because there were too many."""
         self.timed_out_connections = 0
@@ -54,13 +59,14 @@ class ModbusServer:
         self._connections: set[Connection] = set()
         self._listeners = [
             Listener(each, port, lambda: Connection(self, everything))
-            for each in ([host] if isinstance(host, str) else host)
+            for each in dict.fromkeys([host] if isinstance(host, str) else host)
         ]
         self._secure = self._secure_listeners(folder)
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._edge: asyncio.TimerHandle | None = None
         self._sweep: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
 
     def _secure_listeners(self, folder: Path) -> list[Listener]:
         spec = self.settings.tls
@@ -111,13 +117,13 @@ class ModbusServer:
         await self._end()
 
     async def _end(self) -> None:
-        for timer in (self._edge, self._sweep):
-            if timer:
-                timer.cancel()
         for unit in self.units.values():
             unit.faults.unwatch(self._follow_faults)
-        for task in self._tasks:
-            task.cancel()
+        # not cancelled: what is just being opened would stay open
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for timer in (self._edge, self._sweep, self._again):
+            if timer:
+                timer.cancel()
         for unit in self.units.values():
             await unit.scanner.stop()
         for listener in (*self._listeners, *self._secure):
@@ -151,7 +157,9 @@ class ModbusServer:
         most = self.settings.max_connections
         if most and len(self._connections) > most:
             self.refused_connections += 1
-            self._connection_to_end(connection).abort()
+            to_end = self._connection_to_end(connection)
+            self._connections.discard(to_end)  # or the next one of this turn would find it here
+            to_end.abort()
 
     def closed(self, connection: Connection) -> None:
         """Forget a connection."""
@@ -174,15 +182,16 @@ class ModbusServer:
                     unit.jump_clock(fault.rule.seconds)
                 else:
                     unit.restart()
-                    for connection in [] if self._is_gateway else list(self._connections):
-                        connection.reset()
                 unit.faults.has_landed(fault, unit.device.plc_scan)
+                if isinstance(fault.rule, Restart) and not self._is_gateway:
+                    for connection in list(self._connections):
+                        connection.reset()
             restarting = any(fault.rule.for_s for fault in unit.faults.open_now(Restart))
             unit.is_away = self._is_gateway and restarting
         if self._is_refusing():  # at once, and again in case it is just being opened
             for listener in (*self._listeners, *self._secure):
                 listener.refuse()
-        self._in_background(self._open_or_refuse())
+        self._in_background(self._open_or_refuse_again())
         if self._edge:
             self._edge.cancel()
         self._edge = asyncio.get_running_loop().call_later(min(edges), self._follow_faults) if edges else None
@@ -194,6 +203,13 @@ class ModbusServer:
                     listener.refuse()
                 else:
                     await listener.open()
+
+    async def _open_or_refuse_again(self) -> None:
+        try:
+            await self._open_or_refuse()
+        except ListenError as exc:
+            log.warning("%s; trying again", exc)
+            self._again = asyncio.get_running_loop().call_later(_AGAIN_S, self._follow_faults)
 
     def _is_refusing(self) -> bool:
         refusing = False
