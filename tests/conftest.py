@@ -5,6 +5,7 @@ from __future__ import annotations
 pytest_plugins = [
     "fix_emulator",
     "fix_faults",
+    "fix_fleet",
     "fix_postgres",
     "fix_proxy",
     "fix_scans",
