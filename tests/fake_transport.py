@@ -59,6 +59,15 @@ class FakeTransport(asyncio.Transport):
         """Let bytes come as long as the connection reads, however many turns it takes; how many it took."""
         return self._loop.run_until_complete(self._feed(data))
 
+    def fetch(self) -> None:
+        """Let the client have fetched what was written."""
+
+        async def resume() -> None:
+            self.protocol.resume_writing()
+            await asyncio.sleep(0)
+
+        self._loop.run_until_complete(resume())
+
     async def _feed(self, data: bytes) -> int:
         taken = 0
         while taken < len(data) and not self.closed:
@@ -92,10 +101,14 @@ class FakeHost:
 
 
 @contextmanager
-def connected(unit: Unit, loop: asyncio.AbstractEventLoop | None = None) -> Iterator[FakeTransport]:
+def connected(
+    unit: Unit,
+    loop: asyncio.AbstractEventLoop | None = None,
+    kind: type[FakeTransport] = FakeTransport,
+) -> Iterator[FakeTransport]:
     """A connection to a unit that nobody else is connected to."""
     own = loop or asyncio.new_event_loop()
-    transport = FakeTransport(own)
+    transport = kind(own)
     protocol = transport.protocol = Connection(FakeHost(unit, unit.device.config.server), everything)
 
     async def make() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fake_transport import FakeTransport, connected
 from fix_emulator import DEADLINE_S, MANY_BYTES, ONE, READ_MANY, READ_ONE, Emulator, RawClient, frame, seen
 from fix_faults import Site
 from waiting import wait_for, wait_for_async
@@ -292,23 +293,23 @@ def test_a_burst_of_connections_does_not_outnumber_the_cap(serve_flat: Serve, ei
         assert len(ended) == 10
 
 
-def test_a_client_that_sends_whole_requests_owes_nothing_while_it_fetches_replies(serve_flat: Serve) -> None:
-    """Where in a request the server stops reading is chance: several clients meet several places."""
-    served = serve_flat(frame_timeout_s=0.3)
-    requests = 500 * frame(READ_MANY)
-    with ExitStack() as stack:
-        slow = [stack.enter_context(RawClient(served.server.port, 8192)) for _ in range(6)]
-        sent = [0 for _ in slow]
-        for number, client in enumerate(slow):
-            client.ask(READ_ONE)
-            client.socket.setblocking(False)
-            with suppress(BlockingIOError):
-                while True:
-                    sent[number] += client.socket.send(requests[sent[number] % len(requests) :])
-        start = time.monotonic()
-        wait_for(lambda: time.monotonic() > start + 1.2, what="four times the timeout")
-        assert served.server.timed_out_connections == 0
-        for client, bytes_sent in zip(slow, sent, strict=True):
-            client.socket.settimeout(DEADLINE_S)
-            whole = bytes_sent // len(frame(READ_MANY))
-            assert len(client.receive(whole * MANY_BYTES)) == whole * MANY_BYTES
+class SlowClient(FakeTransport):
+    """A client that does not fetch its replies: with the first of them there are too many."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        super().write(data)
+        self.protocol.pause_writing()
+
+
+def test_a_client_owes_nothing_while_the_server_waits_for_it_to_fetch_replies(flat_file: Path) -> None:
+    loop = asyncio.new_event_loop()
+    with connected(Unit(Device(load_device(flat_file))), loop, SlowClient) as client:
+        client.feed(frame(READ_ONE, 1) + frame(READ_ONE, 2)[:5])
+        assert not client.is_read
+        assert client.protocol.frame_since == 0.0
+        client.fetch()
+        assert client.is_read
+        assert client.protocol.frame_since > 0.0
+        client.feed(frame(READ_ONE, 2)[5:])
+        assert client.sent == frame(ONE, 1) + frame(ONE, 2)
+    loop.close()
