@@ -22,7 +22,7 @@ from plcsim.plant import raise_file_limit
 
 READ, REPLY = bytes.fromhex("03 0000 0001"), bytes.fromhex("03 02 1234")
 STEP_S = 0.0005
-"""So long the generator rests: the bytes of clients that know nothing of each other are spread, not joined."""
+"""So long the generator rests: bytes of clients that know nothing of each other are spread, not joined."""
 MAX_RATIO = 2.0
 
 
