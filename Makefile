@@ -22,8 +22,9 @@ $(STAMP): pyproject.toml
 demo: setup
 	@$(BIN)/python -m bench demo
 
+# Much of the tests waits for processes and for time to pass, so two files are under way at once.
 test: setup check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Each prints its figures; LONG_FRAMES and LONG_MINUTES make the first two shorter or longer. The second
 # needs atheris, which there is for Linux on x86-64.
