@@ -129,7 +129,7 @@ def test_what_breaks_the_plc_scanning_ends_the_serving(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with ModbusServer(Unit(Broken(load_device(counting_device(tmp_path, 1))))) as server:
-            await server.serve_until(asyncio.Event())
+            await server.units[1].scanner.failed()
 
     with pytest.raises(ArithmeticError):
         asyncio.run(main())

@@ -66,13 +66,17 @@ def _missing_unless(addresses_are_there: bool) -> None:
         raise RequestRefused(ExceptionCode.ILLEGAL_DATA_ADDRESS)
 
 
+def _readable(memory: Memory, request: Request, table: Table, most: int) -> tuple[int, int]:
+    """Address and count of a read that can be carried out."""
+    address, count = _two_words(request.pdu)
+    wrong_unless(1 <= count <= most)
+    _missing_unless(memory.is_readable(table, address, count))
+    return address, count
+
+
 def _read_bits(table: Table) -> Handler:
     def handle(memory: Memory, request: Request) -> bytes:
-        address, count = _two_words(request.pdu)
-        if not 1 <= count <= MAX_READ_BITS:
-            raise RequestRefused(ExceptionCode.ILLEGAL_DATA_VALUE)
-        if not memory.is_readable(table, address, count):
-            raise RequestRefused(ExceptionCode.ILLEGAL_DATA_ADDRESS)
+        address, count = _readable(memory, request, table, MAX_READ_BITS)
         bits = memory.images[table].data[address : address + count]
         return bytes((request.pdu[0], (count + 7) // 8)) + packed(bits)
 
@@ -81,11 +85,7 @@ def _read_bits(table: Table) -> Handler:
 
 def _read_registers(table: Table) -> Handler:
     def handle(memory: Memory, request: Request) -> bytes:
-        address, count = _two_words(request.pdu)
-        if not 1 <= count <= MAX_READ_REGISTERS:
-            raise RequestRefused(ExceptionCode.ILLEGAL_DATA_VALUE)
-        if not memory.is_readable(table, address, count):
-            raise RequestRefused(ExceptionCode.ILLEGAL_DATA_ADDRESS)
+        address, count = _readable(memory, request, table, MAX_READ_REGISTERS)
         data = memory.images[table].data[2 * address : 2 * (address + count)]
         return bytes((request.pdu[0], 2 * count)) + data
 

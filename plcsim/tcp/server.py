@@ -135,15 +135,6 @@ class ModbusServer:
             connection.abort()
         await asyncio.sleep(0)
 
-    async def serve_until(self, stop: asyncio.Event) -> None:
-        """Serve until the event is set; raises what broke the scanning of a PLC, if anything did."""
-        waiting = asyncio.ensure_future(stop.wait())
-        scanning = {unit.scanner.task for unit in self.units.values() if unit.scanner.task}
-        done, _ = await asyncio.wait({waiting, *scanning}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        for task in done & scanning:
-            task.result()
-
     def opened(self, connection: Connection) -> None:
         """Take note of a connection, or end it, or another, if there are too many."""
         self._connections.add(connection)
