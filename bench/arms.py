@@ -27,7 +27,7 @@ from bench.workload import (
     run_slot,
 )
 from logger.database import checked_conninfo, connect, mapped_errors, prepare_schema, register_device
-from logger.embedded import EmbeddedPostgres, data_folder
+from logger.database.embedded import EmbeddedPostgres, data_folder
 from plcsim.config import DeviceConfig
 from plcsim.errors import PlcsimError
 

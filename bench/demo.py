@@ -15,7 +15,7 @@ from bench.emulators import emulated
 from bench.invariants import Verification
 from bench.verify import verify
 from logger.database import connect
-from logger.embedded import EmbeddedPostgres, data_folder
+from logger.database.embedded import EmbeddedPostgres, data_folder
 from logger.service import Hooks, Settings, Status, run_logger
 from plcsim.config import DeviceConfig
 from plcsim.device_file import load_device

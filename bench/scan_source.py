@@ -7,9 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
-from logger.plc import PlcConnection
-from logger.poller import Reader
-from logger.read_plan import plan_reads
+from logger.reading.plc import PlcConnection
+from logger.reading.poller import Reader
+from logger.reading.read_plan import plan_reads
 from logger.scan import Quality, Scan, ScanLayout
 from plcsim.config import DeviceConfig
 from plcsim.event_loop import new_event_loop

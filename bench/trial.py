@@ -18,7 +18,7 @@ from bench.machine import machine
 from bench.resources import process_use, server_counters
 from bench.verify import verify
 from logger.database import connect
-from logger.forwarder import Stored
+from logger.forwarding.forwarder import Stored
 from logger.service import Hooks, Settings, run_logger
 
 

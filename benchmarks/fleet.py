@@ -19,7 +19,7 @@ from typing import cast
 import psutil
 from figures import figure, finish
 
-from logger.read_plan import ReadBlock, plan_reads
+from logger.reading.read_plan import ReadBlock, plan_reads
 from plcsim.device_file import load_device
 from plcsim.event_loop import new_event_loop
 from plcsim.limits import MBAP_HEADER_BYTES, FunctionCode

@@ -17,8 +17,8 @@ from bench.arms import bench_schema, bench_server
 from bench.emulators import emulated
 from bench.machine import machine
 from logger.database import connect
+from logger.reading.schedule import Due
 from logger.scan import Scan
-from logger.schedule import Due
 from logger.service import Hooks, Settings, run_logger
 
 Starts = tuple[list[int], list[int]]

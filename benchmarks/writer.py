@@ -20,7 +20,7 @@ from bench.arms import bench_schema, bench_server, growing_wal
 from bench.machine import machine
 from bench.scan_source import PrecomputedScans
 from logger.database import connect
-from logger.embedded import postgres_binaries
+from logger.database.embedded import postgres_binaries
 from logger.repositories import SynchronizingRepository
 from logger.repositories.statements import synchronizing
 from logger.scan import Batch, ScanLayout, batch_of

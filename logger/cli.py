@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from logger.database import DEFAULT_SCHEMA, database
-from logger.read_plan import left_out, plan_reads
+from logger.reading.read_plan import left_out, plan_reads
 from logger.repositories import REPOSITORIES
 from logger.service import Hooks, Settings, Status, run_logger
 from plcsim.command import HostPort, Seconds, run_command

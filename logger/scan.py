@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -26,7 +27,23 @@ class Quality(IntEnum):
     BAD_COMMUNICATION = 24
     BAD_WAITING_FOR_INITIAL_DATA = 32
     UNCERTAIN_LAST_USABLE = 68
+    UNCERTAIN_LIMITS_EXCEEDED = 84
     GOOD = 192
+
+
+class StreamKey(NamedTuple):
+    """Names a stream: one logger's numbering of one device's scans."""
+
+    device_id: str
+    stream_id: int = 1
+
+
+class Text(NamedTuple):
+    """A value that a double cannot hold: a string, or a 64-bit integer beyond 2^53."""
+
+    column: int
+    """Of the ScanLayout."""
+    text: str
 
 
 class ScanLayout:
@@ -77,7 +94,7 @@ class Scan:
     """One pass over all blocks of a device; arrays are in the order of its ScanLayout."""
 
     number: int
-    """Of this stream's scans, from 1."""
+    """Of this stream's scans as the logger counts them, from 1."""
     values: Floats
     """NaN where not read."""
     quality: NDArray[np.int16]
@@ -87,6 +104,8 @@ class Scan:
     due_ns: int = 0
     """Intended start, monotonic clock."""
     started_ns: int = 0
+    texts: tuple[Text, ...] = ()
+    """By column; most scans have none."""
 
     def timed(self, due_ns: int, process_number: int | None) -> Scan:
         """The same scan with what the poller knows of it."""
@@ -95,11 +114,18 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Scans that were due and not read."""
+    """Scans that were due and are not stored."""
 
     first_scan: int
     last_scan: int
     reason: str
+    first_at: int = 0
+    """When the first of them was due, wall clock: microseconds since 1970, UTC; 0: nobody knows."""
+    last_at: int = 0
+
+
+Item = Scan | Gap
+"""What comes next in a stream."""
 
 
 @dataclass(frozen=True, slots=True)

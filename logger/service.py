@@ -14,13 +14,13 @@ import numpy as np
 
 from logger.database import DEFAULT_SCHEMA, connect, mapped_errors, prepare_schema, register_device
 from logger.errors import DatabaseError
-from logger.forwarder import Forwarder, Stored
-from logger.plc import PlcConnection
-from logger.poller import Poller, Reader
-from logger.read_plan import plan_reads
+from logger.forwarding.forwarder import Forwarder, Stored
+from logger.reading.plc import PlcConnection
+from logger.reading.poller import Poller, Reader
+from logger.reading.read_plan import plan_reads
+from logger.reading.schedule import Due, Schedule
 from logger.repositories import REPOSITORIES, Repository
 from logger.scan import Scan, ScanLayout
-from logger.schedule import Due, Schedule
 from plcsim.config import DeviceConfig
 from plcsim.event_loop import new_event_loop
 

@@ -15,7 +15,7 @@ import pytest
 from psycopg import sql
 
 from logger.database import connect, prepare_schema, register_device
-from logger.embedded import EmbeddedPostgres
+from logger.database.embedded import EmbeddedPostgres
 from logger.repositories import Repository
 from plcsim.config import DeviceConfig
 

@@ -19,12 +19,12 @@ import pytest
 from fix_postgres import reachable_folder
 from waiting import wait_for
 
-from logger.embedded import EmbeddedError, EmbeddedPostgres, data_folder
+from logger.database.embedded import EmbeddedError, EmbeddedPostgres, data_folder
 
 USER = """
 import sys
 from pathlib import Path
-from logger.embedded import EmbeddedPostgres
+from logger.database.embedded import EmbeddedPostgres
 with EmbeddedPostgres(Path(sys.argv[1])) as server:
     print(server.postmaster_pid, flush=True)
     sys.stdin.read()

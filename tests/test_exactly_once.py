@@ -15,7 +15,7 @@ from waiting import wait_for
 
 from logger.database import connect
 from logger.errors import StreamMoved
-from logger.forwarder import Forwarder, Stored
+from logger.forwarding.forwarder import Forwarder, Stored
 from logger.repositories import BaselineRepository, Repository, SynchronizingRepository
 from logger.scan import Gap, Scan
 

@@ -17,7 +17,7 @@ from waiting import wait_for, wait_for_async
 
 from logger.database import connect
 from logger.errors import DatabaseUnreachable, StreamMoved
-from logger.forwarder import Forwarder, Stored
+from logger.forwarding.forwarder import Forwarder, Stored
 from logger.repositories import BaselineRepository, Repository, SynchronizingRepository
 from logger.scan import Gap
 

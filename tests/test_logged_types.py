@@ -18,9 +18,9 @@ from fix_postgres import Schema
 from scripted_plc import ScriptedPlc, asked, frame
 
 from bench.scan_source import PrecomputedScans
-from logger.plc import PlcConnection
-from logger.poller import Reader
-from logger.read_plan import plan_reads
+from logger.reading.plc import PlcConnection
+from logger.reading.poller import Reader
+from logger.reading.read_plan import plan_reads
 from logger.scan import Quality, ScanLayout
 from plcsim.device_file import load_device, parse_device
 from plcsim.truth import Truth, Write

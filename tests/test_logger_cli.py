@@ -14,7 +14,7 @@ from fix_emulator import ALD_FILE, Emulator
 from fix_logger import plclogger
 from fix_postgres import Schema, reachable_folder
 
-from logger.embedded import EmbeddedPostgres
+from logger.database.embedded import EmbeddedPostgres
 
 SECRET = "s3cret"
 USAGE, AROUND_US = 2, 1

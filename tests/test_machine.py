@@ -8,7 +8,7 @@ import yaml
 
 from bench.machine import FEWEST_PARAMETERS, GROUP_SIZE, machine
 from bench.scan_source import PrecomputedScans
-from logger.read_plan import plan_reads
+from logger.reading.read_plan import plan_reads
 from logger.scan import Quality, ScanLayout
 from plcsim.config import DeviceConfig
 from plcsim.device_file import load_device, parse_device

@@ -18,8 +18,8 @@ from scripted_plc import Piece, ScriptedPlc, asked, frame, in_loop, right_answer
 from waiting import wait_for_async
 
 from logger.errors import BadReply, ExceptionReply, PlcError, PlcUnreachable
-from logger.plc import PlcConnection
-from logger.read_plan import ReadBlock
+from logger.reading.plc import PlcConnection
+from logger.reading.read_plan import ReadBlock
 from plcsim.parameters import Table
 
 HOLDING = ReadBlock(Table.HOLDING_REGISTER, 10, 2, ())

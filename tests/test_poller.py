@@ -12,11 +12,11 @@ import pytest
 from fix_scans import BAKING, HEAT, LAMP, NUMBER, RUNNING, TARGET, Oven
 from scripted_plc import Answer, Piece, ScriptedPlc, asked, frame, in_loop, right_answer
 
-from logger.plc import PlcConnection
-from logger.poller import Poller, Reader
-from logger.read_plan import plan_reads
+from logger.reading.plc import PlcConnection
+from logger.reading.poller import Poller, Reader
+from logger.reading.read_plan import plan_reads
+from logger.reading.schedule import Due, Schedule
 from logger.scan import Gap, Quality, Scan
-from logger.schedule import Due, Schedule
 
 MS = 1_000_000
 FUNCTION_OF = {LAMP: 1, TARGET: 3, RUNNING: 4, NUMBER: 4, HEAT: 4}

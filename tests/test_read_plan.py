@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logger.read_plan import ReadBlock, left_out, plan_reads
+from logger.reading.read_plan import ReadBlock, left_out, plan_reads
 from plcsim.config import DeviceConfig
 from plcsim.device_file import load_device, parse_device
 from plcsim.errors import ConfigError

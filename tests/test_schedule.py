@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logger.schedule import Due, Schedule
+from logger.reading.schedule import Due, Schedule
 
 MS = 1_000_000
 START = 123_456_789_012_345

@@ -13,7 +13,7 @@ from psycopg import Connection, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 
-from logger.embedded import EmbeddedPostgres
+from logger.database.embedded import EmbeddedPostgres
 from logger.errors import DatabaseError, DatabaseRefused, DatabaseUnreachable
 from logger.repositories.wire import register_arrays
 from plcsim.config import DeviceConfig
@@ -125,7 +125,7 @@ def prepare_schema(connection: Connection[Any], schema: str = DEFAULT_SCHEMA) ->
         if not tables:
             if not _exists(connection, schema):  # IF NOT EXISTS would ask for the right to create it
                 connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
-            connection.execute(files("logger").joinpath("schema.sql").read_bytes())
+            connection.execute(files("logger.database").joinpath("schema.sql").read_bytes())
         elif "plcsim_schema" not in tables:
             raise DatabaseRefused(
                 f"schema {schema!r} of database {connection.info.dbname!r} holds somebody else's "

@@ -21,7 +21,7 @@ from pymodbus.pdu.bit_message import ReadCoilsRequest, ReadDiscreteInputsRequest
 from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
 
 from logger.errors import BadReply, ExceptionReply, PlcError, PlcUnreachable
-from logger.read_plan import ReadBlock
+from logger.reading.read_plan import ReadBlock
 from plcsim.limits import (
     EXCEPTION_BIT,
     MAX_MBAP_LENGTH,

@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 
 from logger.errors import BadReply, ExceptionReply, PlcError, PlcUnreachable
-from logger.plc import PlcConnection
-from logger.read_plan import ReadBlock
+from logger.reading.plc import PlcConnection
+from logger.reading.read_plan import ReadBlock
+from logger.reading.schedule import Due, Schedule
 from logger.scan import Gap, Quality, Scan, ScanLayout
-from logger.schedule import Due, Schedule
 from plcsim.codec import Codec
 from plcsim.config import DeviceConfig
 from plcsim.limits import ExceptionCode

@@ -1,0 +1,1 @@
+"""Scans on their way into the database: gathered, stored, tried again, never lost."""

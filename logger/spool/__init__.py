@@ -1,0 +1,1 @@
+"""Where scans wait until they are stored: files that survive the logger."""
