@@ -13,10 +13,13 @@ from pathlib import Path
 
 from bench.emulators import emulated
 from bench.invariants import Verification
+from bench.spools import own_spool
 from bench.verify import verify
 from logger.database import connect
 from logger.database.embedded import EmbeddedPostgres, data_folder
-from logger.service import Hooks, Settings, Status, run_logger
+from logger.figures import Figures
+from logger.service import run_logger
+from logger.settings import Settings, at_address
 from plcsim.config import DeviceConfig
 from plcsim.device_file import load_device
 
@@ -28,7 +31,7 @@ INTERVAL_S = 0.1
 class Demo:
     """What the demo's logging left in the database."""
 
-    status: Status
+    status: Figures
     verification: Verification
     processes: int
     """Process executions that were recorded."""
@@ -46,12 +49,16 @@ def log_and_verify(config: DeviceConfig, say: Callable[[str], None]) -> Demo:
     folder.mkdir(parents=True, exist_ok=True)
     postgres = EmbeddedPostgres(Path(tempfile.mkdtemp(prefix="demo-", dir=folder)))
     try:
-        with postgres as server, emulated([config]) as [(host, port)]:
+        with postgres as server, emulated([config]) as [(host, port)], own_spool() as spool:
             say(f"PostgreSQL runs in {server.folder}, the emulator listens at {host}:{port}")
             settings = Settings(
-                config, server.conninfo, "synchronizing", host, port, INTERVAL_S, duration_s=LOGGED_S
+                (at_address(config, host, port),),
+                server.conninfo,
+                spool,
+                interval_s=INTERVAL_S,
+                duration_s=LOGGED_S,
             )
-            status = run_logger(settings, Hooks())
+            status = run_logger(settings)
             with connect(server.conninfo) as connection:
                 verification = verify(connection)
                 row = connection.execute(

@@ -7,7 +7,7 @@ from typing import Any
 
 INVARIANTS = {
     "I1": "each transaction has exactly its rows in history and process tables",
-    "I2": "current values are those of the newest good history row",
+    "I2": "current values are those of the newest usable history row that counts",
     "I3": "scans and gaps of each stream are contiguous, without overlap",
     "I4": "each value is what the PLC served at the PLC scan that it carries",
     "I5": "no scan is stored twice, none is missing",

@@ -55,6 +55,7 @@ class ServerCounters:
     current_bytes: int
     """Size of component_parameters."""
     history_inserts: int
+    """Into all partitions."""
     deadlocks: int
 
 
@@ -62,7 +63,7 @@ _CHECKPOINTS = {
     True: "SELECT num_timed + num_requested FROM pg_stat_checkpointer",
     False: "SELECT checkpoints_timed + checkpoints_req FROM pg_stat_bgwriter",
 }
-_COUNTERS = """
+_COUNTERS = r"""
 SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint,
     ({checkpoints}),
     (SELECT pg_wal_lsn_diff(checkpoint_lsn, '0/0') FROM pg_control_checkpoint())::bigint,
@@ -70,7 +71,7 @@ SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint,
     coalesce(sum(n_tup_upd) FILTER (WHERE relname = 'component_parameters'), 0)::bigint,
     coalesce(sum(n_tup_hot_upd) FILTER (WHERE relname = 'component_parameters'), 0)::bigint,
     coalesce(sum(pg_relation_size(relid)) FILTER (WHERE relname = 'component_parameters'), 0)::bigint,
-    coalesce(sum(n_tup_ins) FILTER (WHERE relname = 'parameter_value_history'), 0)::bigint,
+    coalesce(sum(n_tup_ins) FILTER (WHERE relname LIKE 'parameter\_value\_history%%'), 0)::bigint,
     (SELECT deadlocks FROM pg_stat_database WHERE datname = current_database())
 FROM pg_stat_all_tables WHERE schemaname = %s"""
 

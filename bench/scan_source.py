@@ -7,12 +7,13 @@ from typing import Protocol
 
 import numpy as np
 
-from logger.reading.plc import PlcConnection
-from logger.reading.poller import Reader
-from logger.reading.read_plan import plan_reads
-from logger.scan import Quality, Scan, ScanLayout
+from logger.reading.judge import Judge
+from logger.reading.plc import Lines
+from logger.reading.reader import Reader
+from logger.scan import Quality, Scan, ScanLayout, Text
 from plcsim.config import DeviceConfig
 from plcsim.event_loop import new_event_loop
+from plcsim.signals.special import Text as TextSignal
 from plcsim.truth import Truth
 
 _PREPARED = 1024
@@ -31,16 +32,27 @@ class PrecomputedScans:
 
     def __init__(self, config: DeviceConfig) -> None:
         layout = ScanLayout(config)
-        logged = [p.is_logged for p in config.register_map.parameters]
+        logged = [p.is_logged and not p.poll for p in config.register_map.parameters]
         self._values = Truth(config).values_at(np.arange(1, _PREPARED + 1, dtype=np.int64))[:, logged]
         self._process_number = layout.process_number(self._values[0], None)
-        self._quality = np.full(layout.size, Quality.GOOD, dtype=np.int16)
+        self._quality = np.full(self._values.shape, Quality.GOOD, dtype=np.int16)
+        Judge(layout).judge(self._values, self._quality)
+        signals = [p.signal for p in layout.parameters]
+        texts = [signal.value if isinstance(signal, TextSignal) else "" for signal in signals]
+        self._texts = tuple(Text(int(c), texts[c]) for c in np.flatnonzero(layout.is_text))
         self._size = layout.size
 
     def next(self, number: int) -> Scan:
-        values = self._values[number % _PREPARED]
+        n = number % _PREPARED
         recorded_at = np.full(self._size, time.time_ns() // 1000, dtype=np.int64)
-        return Scan(number, values, self._quality, recorded_at, self._process_number)
+        return Scan(
+            number,
+            self._values[n],
+            self._quality[n],
+            recorded_at,
+            self._process_number,
+            texts=self._texts,
+        )
 
 
 class PlcScans:
@@ -60,7 +72,6 @@ class PlcScans:
 
 async def _reader(config: DeviceConfig, host: str, port: int) -> Reader:
     """Made inside the event loop: the Modbus client belongs to the loop that runs then."""
-    modbus = config.modbus
-    plc = PlcConnection(host, port, modbus.unit_id, modbus.timeout_s)
+    plc = Lines().unit(host, port, config.modbus)
     await plc.connect()
-    return Reader(plc, plan_reads(config), config)
+    return Reader(plc, config)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from psycopg import Connection, sql
 
 from logger.repositories.wire import POSTGRES_EPOCH_US
+from logger.scan import Gap
 
 _FIELDS = [
     ("scan", ">i8"),
@@ -24,8 +25,13 @@ _FIELDS = [
 _ROW = np.dtype(
     [("fields", ">i2")]
     + [part for name, kind in _FIELDS for part in ((f"{name}_bytes", ">i4"), (name, kind))]
+    + [("text_bytes", ">i4")]
 )
-"""A row of binary COPY (PostgreSQL documentation, COPY, binary format): no column is NULL."""
+"""A row of binary COPY (PostgreSQL documentation, COPY, binary format), up to its text: that alone may
+be NULL, which the length -1 says."""
+_NATIVE = np.dtype(
+    [(name, kind.replace(">", "=")) for name, kind in _FIELDS] + [("text_bytes", "=i4"), ("text", "O")]
+)
 
 # NULL is read as NaN. The logger never stores a NaN itself nor an infinity; should one be there all
 # the same, infinity tells it from NULL.
@@ -33,11 +39,10 @@ _COPY = """
 COPY (SELECT scan, parameter_id, recorded_at,
           CASE WHEN value IS NULL THEN 'NaN' WHEN value = 'NaN' THEN 'Infinity' ELSE value END,
           CASE WHEN set_value IS NULL THEN 'NaN' WHEN set_value = 'NaN' THEN 'Infinity' ELSE set_value END,
-          quality, transaction_id
+          quality, transaction_id, value_text
       FROM parameter_value_history WHERE device_id = {} AND stream_id = {}
       ORDER BY scan, parameter_id) TO STDOUT (FORMAT BINARY)"""
 _SIGNATURE_BYTES = 19
-_END = b"\xff\xff"
 CHUNK_ROWS = 50_000
 
 
@@ -50,23 +55,59 @@ class LedgerRow(NamedTuple):
     process_id: UUID | None
     previous_hash: bytes
     hash: bytes
-    gap_reason: str | None
+    is_expired: bool
+    """Whether rows of it may be gone with a partition that retention took out."""
+    gap: Gap | None
     """None where it stored scans."""
 
 
 Rows = NDArray[np.void]
-"""Structured array with the fields of `_FIELDS`; recorded_at in microseconds since 1970."""
+"""Structured array with the fields of `_NATIVE`; recorded_at in microseconds since 1970."""
+
+_MAY_BE_EXPIRED = """EXISTS (SELECT FROM expired_partitions e
+    WHERE e.parent = '{parent}' AND e.detached_at IS NOT NULL
+      AND e.from_at <= coalesce(l.last_recorded_at, l.logged_at)
+      AND e.to_at > coalesce(l.first_recorded_at, '-infinity'))"""
+
+
+def may_be_expired(parent: str = "parameter_value_history") -> str:
+    """SQL: whether rows of the ledger's row `l` fell into a partition of a table that is out.
+
+    A row without times (of version 1) may have stored anything that was read before it.
+    """
+    return _MAY_BE_EXPIRED.format(parent=parent)
+
+
+def is_out(time: str) -> str:
+    """SQL: whether a time is one of a partition of the history that is out: its rows are not there."""
+    return f"""EXISTS (SELECT FROM expired_partitions x WHERE x.parent = 'parameter_value_history'
+    AND x.detached_at IS NOT NULL AND x.from_at <= {time} AND x.to_at > {time})"""
+
+
+def count_of(connection: Connection[Any], statement: str, *parameters: object) -> int:
+    """The one number that a statement returns."""
+    row = connection.execute(statement.encode(), parameters or None).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def microseconds(column: str) -> str:
+    """SQL: a time in microseconds since 1970; 0 for NULL and what is endless."""
+    return f"CASE WHEN isfinite({column}) THEN (extract(epoch FROM {column}) * 1000000)::bigint ELSE 0 END"
 
 
 def ledger_of(connection: Connection[Any], device_id: str, stream_id: int) -> list[LedgerRow]:
     """All transactions of a stream by scan."""
-    rows = connection.execute(
-        "SELECT l.transaction_id, l.first_scan, l.last_scan, l.process_id, l.previous_hash, l.hash, g.reason"
-        " FROM logging_transactions l LEFT JOIN scan_gaps g USING (transaction_id)"
-        " WHERE l.device_id = %s AND l.stream_id = %s ORDER BY l.first_scan, l.logged_at",
-        (device_id, stream_id),
-    )
-    return [LedgerRow(*row) for row in rows]
+    statement = f"""
+        SELECT l.transaction_id, l.first_scan, l.last_scan, l.process_id, l.previous_hash, l.hash,
+            l.history_rows > 0 AND {may_be_expired()}, g.reason,
+            {microseconds("g.first_at")}, {microseconds("g.last_at")}
+        FROM logging_transactions l LEFT JOIN scan_gaps g USING (transaction_id)
+        WHERE l.device_id = %s AND l.stream_id = %s ORDER BY l.first_scan, l.logged_at"""
+    rows = connection.execute(statement.encode(), (device_id, stream_id))
+    return [
+        LedgerRow._make((*row[:7], None if row[7] is None else Gap(row[1], row[2], *row[7:]))) for row in rows
+    ]
 
 
 def executions_of(connection: Connection[Any], device_id: str, stream_id: int) -> dict[UUID, tuple[int, str]]:
@@ -88,10 +129,10 @@ def history_chunks(
         parts: list[bytes] = [bytes(copy.read())[_SIGNATURE_BYTES:]]
         while data := copy.read():  # one row each, and the end mark
             if len(parts) >= chunk_rows:
-                yield _rows(b"".join(parts))
+                yield _rows(parts)
                 parts = []
             parts.append(bytes(data))
-        yield _rows(b"".join(parts).removesuffix(_END))
+        yield _rows(parts)
 
 
 class RowReader:
@@ -125,10 +166,18 @@ class RowReader:
         return len(left)
 
 
-def _rows(data: bytes) -> Rows:
-    rows = np.frombuffer(data, dtype=_ROW)
-    native = np.empty(len(rows), dtype=[(name, kind.replace(">", "=")) for name, kind in _FIELDS])
-    for name, _ in _FIELDS:
+def _rows(parts: list[bytes]) -> Rows:
+    """Rows as COPY sent them, one a part; the end mark and what is empty are none."""
+    size = _ROW.itemsize
+    parts = [part for part in parts if len(part) >= size]
+    texts = [(i, part[size:].decode()) for i, part in enumerate(parts) if len(part) > size]
+    for i, _ in texts:
+        parts[i] = parts[i][:size]
+    rows = np.frombuffer(b"".join(parts), dtype=_ROW)
+    native = np.empty(len(rows), dtype=_NATIVE)
+    for name in (*(name for name, _ in _FIELDS), "text_bytes"):
         native[name] = rows[name]
+    for i, text in texts:
+        native["text"][i] = text
     native["recorded_at"] += POSTGRES_EPOCH_US
     return native

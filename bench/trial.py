@@ -16,10 +16,12 @@ from bench.emulators import emulated
 from bench.latency import Latencies, Merged, latencies_of
 from bench.machine import machine
 from bench.resources import process_use, server_counters
+from bench.spools import own_spool
 from bench.verify import verify
 from logger.database import connect
 from logger.forwarding.forwarder import Stored
-from logger.service import Hooks, Settings, run_logger
+from logger.service import Hooks, run_logger
+from logger.settings import Settings, at_address
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,10 @@ def run_trial(trial: Trial, conninfo: str, monitor: Connection[Any]) -> TrialRes
             worker.submit(
                 log_device,
                 Settings(
-                    config,
+                    (at_address(config, host, port),),
                     conninfo,
+                    stack.enter_context(own_spool()),
                     trial.repository,
-                    host,
-                    port,
                     trial.interval_s,
                     schema,
                     duration_s=trial.duration_s,
@@ -166,7 +167,7 @@ def _stop(pids: list[int]) -> None:
 
 
 def log_device(settings: Settings) -> LoggerRun:
-    """Log one device for its duration; runs in a process of its own."""
+    """Log one device for its duration, and store all of it; runs in a process of its own."""
     response: list[int] = []
     commit: list[int] = []
     lag: list[int] = []

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from uuid import uuid4
 
 import psycopg
 
@@ -25,9 +26,8 @@ from bench.resources import ProcessUse, is_postgres, process_use
 from bench.scan_source import PlcScans, PrecomputedScans, ScanSource
 from logger.database import connect
 from logger.errors import DatabaseError
-from logger.repositories import REPOSITORIES, Repository
-from logger.repositories.synchronizing import SharedSynchronizingRepository
-from logger.scan import ScanLayout, batch_of
+from logger.repositories import REPOSITORIES, Repository, SharedSynchronizingRepository, Stream
+from logger.scan import ScanLayout, StreamKey, batch_of
 from plcsim.config import DeviceConfig
 
 _SPIN_NS = 200_000
@@ -129,17 +129,17 @@ def device_id_of(parameters: int) -> str:
 class _Writer:
     """One machine's scans on their way into one schema."""
 
-    def __init__(self, source: ScanSource, repository: Repository, layout: ScanLayout) -> None:
-        self._source, self._repository, self._layout = source, repository, layout
+    def __init__(self, source: ScanSource, stream: Stream, layout: ScanLayout) -> None:
+        self._source, self._stream, self._layout = source, stream, layout
 
     @property
     def last_scan(self) -> int:
         """The last scan that is known to be stored."""
-        return self._repository.head.last_scan
+        return self._stream.head.last_scan
 
     def store_next(self) -> None:
         scan = self._source.next(self.last_scan + 1)
-        self._repository.store(batch_of([scan], self._layout))
+        self._stream.store(batch_of([scan], self._layout))
 
 
 class _Worker:
@@ -159,18 +159,18 @@ class _Worker:
             )
         latencies_of([1])  # what our own recording needs belongs to the level that is subtracted
         self._bytes_before = _private_bytes()
+        self._writer = uuid4()
         self._open()
 
     def _open(self) -> None:
         """Connect; what was stored although we were not told counts as stored."""
         settings = self._settings
         self.connection = connect(settings.conninfo, settings.schema)
+        repository = _REPOSITORIES[settings.repository](self.connection)
         self.writers = {
             n: _Writer(
                 self._sources[n],
-                _REPOSITORIES[settings.repository](
-                    self.connection, layout.device_id, settings.stream_id, layout.recipe
-                ),
+                repository.open(StreamKey(layout.device_id, settings.stream_id), layout.recipe, self._writer),
                 layout,
             )
             for n, layout in self._layouts.items()

@@ -17,10 +17,11 @@ from figures import figure, finish
 
 from bench.arms import bench_schema, bench_server
 from bench.emulators import emulated
+from bench.spools import own_spool
 from bench.trial import log_device
 from bench.verify import verify
 from logger.database import connect
-from logger.service import Settings
+from logger.settings import Settings, at_address
 from plcsim.config import DeviceConfig
 from plcsim.device_file import load_device, parse_device
 
@@ -43,9 +44,18 @@ def main() -> None:
         connect(conninfo) as monitor,
         bench_schema(monitor, conninfo, "end_to_end", [config]) as schema,
         emulated([config]) as [(host, port)],
+        own_spool() as spool,
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as workers,
     ):
-        settings = Settings(config, conninfo, "synchronizing", host, port, 0.0, schema, duration_s=SECONDS)
+        settings = Settings(
+            (at_address(config, host, port),),
+            conninfo,
+            spool,
+            "synchronizing",
+            0.0,
+            schema,
+            duration_s=SECONDS,
+        )
         start = time.perf_counter()
         run = workers.submit(log_device, settings).result()
         wall_s = time.perf_counter() - start

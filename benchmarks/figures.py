@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import NoReturn
+
+# Python looks for modules beside the program first, where `logger.py` would hide the package `logger`.
+_HERE = Path(__file__).parent
+sys.path[:] = [str(_HERE.parent), *(entry for entry in sys.path if entry != str(_HERE)), str(_HERE)]
 
 _short: list[str] = []
 

@@ -16,10 +16,12 @@ from figures import figure, finish
 from bench.arms import bench_schema, bench_server
 from bench.emulators import emulated
 from bench.machine import machine
+from bench.spools import own_spool
 from logger.database import connect
 from logger.reading.schedule import Due
 from logger.scan import Scan
-from logger.service import Hooks, Settings, run_logger
+from logger.service import Hooks, run_logger
+from logger.settings import Settings, at_address
 
 Starts = tuple[list[int], list[int]]
 
@@ -47,10 +49,17 @@ def main() -> None:
         connect(conninfo) as monitor,
         bench_schema(monitor, conninfo, "jitter", [config]) as schema,
         emulated([config]) as [(host, port)],
+        own_spool() as spool,
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as workers,
     ):
         settings = Settings(
-            config, conninfo, "synchronizing", host, port, 1.0, schema, duration_s=60 * minutes
+            (at_address(config, host, port),),
+            conninfo,
+            spool,
+            "synchronizing",
+            1.0,
+            schema,
+            duration_s=60 * minutes,
         )
         due, started = (np.array(times) for times in workers.submit(log, settings).result())
     lag_ms = (started - due) / 1e6

@@ -12,6 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import UUID
 
 import numpy as np
 from figures import figure, finish
@@ -22,18 +23,20 @@ from bench.scan_source import PrecomputedScans
 from logger.database import connect
 from logger.database.embedded import postgres_binaries
 from logger.repositories import SynchronizingRepository
-from logger.repositories.statements import synchronizing
-from logger.scan import Batch, ScanLayout, batch_of
+from logger.repositories.statements import Newest, synchronizing
+from logger.scan import Batch, ScanLayout, StreamKey, batch_of
 
 PARAMETERS = 84
 ROUNDS = 8
 ROUND_S = 4.0
+WRITER = UUID(int=1)
 _TYPES = {
     "device_id": "text", "stream_id": "int", "expected_scan": "bigint", "first_scan": "bigint",
     "last_scan": "bigint", "previous_hash": "bytea", "hash": "bytea", "transaction_id": "uuid",
     "repository": "text", "rows": "int", "process_rows": "int", "process_id": "uuid",
     "parameters": "bigint", "parameter_id": "int[]", "recorded_at": "timestamptz[]", "value": "float8[]",
-    "set_value": "float8[]", "quality": "int2[]", "from": "int",
+    "set_value": "float8[]", "quality": "int2[]", "writer": "uuid",
+    "first_recorded_at": "timestamptz", "last_recorded_at": "timestamptz",
 }  # fmt: skip
 
 
@@ -44,15 +47,16 @@ class Ours:
         config = machine(PARAMETERS)
         self.layout, self.source = ScanLayout(config), PrecomputedScans(config)
         self.connection = connect(conninfo, schema)
-        self.repository = SynchronizingRepository(self.connection, self.layout.device_id, 1, "bench")
+        key = StreamKey(self.layout.device_id)
+        self.stream = SynchronizingRepository(self.connection).open(key, "bench", WRITER)
 
     def batch(self) -> Batch:
-        return batch_of([self.source.next(self.repository.head.last_scan + 1)], self.layout)
+        return batch_of([self.source.next(self.stream.head.last_scan + 1)], self.layout)
 
     def per_second(self, seconds: float) -> float:
         count, start = 0, time.perf_counter()
         while time.perf_counter() - start < seconds:
-            self.repository.store(self.batch())
+            self.stream.store(self.batch())
             count += 1
         return count / (time.perf_counter() - start)
 
@@ -63,7 +67,9 @@ class Pgbench:
     def __init__(self, conninfo: str, schema: str, batch: Batch, folder: Path) -> None:
         self._environment = {"PGOPTIONS": f"-c search_path={schema} -c synchronous_commit=on"}
         statement = re.sub(
-            r"%\((\w+)\)s(::uuid)?", lambda m: f":{m[1]}::{_TYPES[m[1]]}", synchronizing(True, False)
+            r"%\((\w+)\)s(::uuid|::timestamptz)?",
+            lambda m: f":{m[1]}::{_TYPES[m[1]]}",
+            synchronizing(Newest.ONE_SCAN),
         )
         script = folder / "store.sql"
         script.write_text(
@@ -77,7 +83,9 @@ class Pgbench:
             connection.execute("ALTER TABLE logging_transactions DROP CONSTRAINT logging_transactions_pkey")
             connection.execute("CREATE INDEX ON logging_transactions (transaction_id)")
             connection.execute(
-                "INSERT INTO logging_streams VALUES (%s, 1, 0, %s)", (batch.device_id, bytes(32))
+                "INSERT INTO logging_streams (device_id, stream_id, head_hash, writer)"
+                " VALUES (%s, 1, %s, %s)",
+                (batch.device_id, bytes(32), WRITER),
             )
         self._schema = schema
 
@@ -111,7 +119,8 @@ def _variables(batch: Batch) -> dict[str, str]:
         "process_rows": str(PARAMETERS), "process_id": str(batch.transaction_id),
         "parameters": str(PARAMETERS), "parameter_id": array(batch.parameter_id),
         "recorded_at": "{" + ",".join([f'"{at}Z"'] * PARAMETERS) + "}", "value": array(batch.value),
-        "set_value": array(batch.set_value), "quality": "{}", "from": "1",
+        "set_value": array(batch.set_value), "quality": "{}",
+        "writer": str(WRITER), "first_recorded_at": f"{at}Z", "last_recorded_at": f"{at}Z",
     }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plcsim.config import DeviceConfig
+from plcsim.parameters import DataType
 
 Floats = NDArray[np.float64]
 Longs = NDArray[np.int64]
@@ -29,6 +30,10 @@ class Quality(IntEnum):
     UNCERTAIN_LAST_USABLE = 68
     UNCERTAIN_LIMITS_EXCEEDED = 84
     GOOD = 192
+
+
+WORST_USABLE = 64
+"""Uncertain or better: a value of this quality is one (OPC DA: the two highest bits are not 00)."""
 
 
 class StreamKey(NamedTuple):
@@ -49,24 +54,29 @@ class Text(NamedTuple):
 class ScanLayout:
     """What all scans of a device have in common: which value stands in which column.
 
-    A column is a parameter that is logged; strings and what cannot be read have none.
+    A column is a parameter that is logged in one poll group; what cannot be read has none.
     """
 
-    def __init__(self, config: DeviceConfig) -> None:
-        parameters = config.register_map.logged
+    def __init__(self, config: DeviceConfig, poll: str = "") -> None:
+        parameters = config.register_map.logged_in(poll)
         column_of = {p.parameter_id: i for i, p in enumerate(parameters)}
         setpoints = [None if p.setpoint is None else column_of.get(p.setpoint) for p in parameters]
         self.device_id = config.device.device_id
+        self.poll = poll
+        self.parameters = parameters
         self.size = len(parameters)
         self.parameter_ids = np.array([p.parameter_id for p in parameters], dtype=np.int32)
         """Ascending: rows of a scan are in this order everywhere."""
+        self.is_text = np.array([p.data_type is DataType.STRING for p in parameters], dtype=np.bool_)
+        """Columns of strings: their value is NaN, what they say is in `Scan.texts`."""
         self._has_setpoint = np.array([column is not None for column in setpoints])
         self._setpoint = np.array([column or 0 for column in setpoints])
         names = [p.full_name for p in parameters]
         process = config.process
         self.recipe = process.recipe if process else ""
-        self._running = names.index(process.running) if process else None
-        self._number = names.index(process.number) if process else None
+        shows = process is not None and process.running in names
+        self._running = names.index(process.running) if process and shows else None
+        self._number = names.index(process.number) if process and shows else None
 
     def parameter_ids_of(self, scans: int) -> NDArray[np.int32]:
         """The parameter ids of the rows of so many scans."""
@@ -75,6 +85,11 @@ class ScanLayout:
     def set_values(self, values: Floats) -> Floats:
         """The set value beside each value, NaN where none can be read; shape as `values`."""
         return np.where(self._has_setpoint, values[..., self._setpoint], np.nan)
+
+    @property
+    def shows_process(self) -> bool:
+        """Whether scans show which process runs; in another poll group they do not."""
+        return self._running is not None
 
     def process_number(self, values: Floats, before: int | None) -> int | None:
         """The PLC's number of the process that one scan shows running, None while idle.
@@ -133,7 +148,7 @@ class CurrentValues:
     """What a batch says about how each parameter stands now; arrays of shape (parameters,)."""
 
     value: Floats
-    """The newest good value; NaN: none in this batch."""
+    """The newest usable value; NaN: none in this batch, or a text."""
     scan: Longs
     """The scan of that value; 0: none in this batch."""
     updated_at: Longs
@@ -142,6 +157,8 @@ class CurrentValues:
     """Of the last attempt, good or bad."""
     attempt_scan: Longs
     attempt_at: Longs
+    texts: tuple[tuple[int, str], ...] = ()
+    """(place, text) of those whose newest usable value has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +183,9 @@ class Batch:
     has_bad: bool
     """Whether any value has another quality than GOOD."""
     last_scan_is_good: bool
-    """Whether every value of the last scan is GOOD."""
+    """Whether every value of the last scan is GOOD and there."""
+    texts: tuple[tuple[int, str], ...] = ()
+    """(row, text) of the values that a double cannot hold, by row."""
 
     @property
     def scan(self) -> Longs:
@@ -174,14 +193,29 @@ class Batch:
         numbers = np.arange(self.first_scan, self.last_scan + 1, dtype=np.int64)
         return np.repeat(numbers, self.parameters)
 
-    def newest_good(self) -> CurrentValues:
-        """The newest good value of each parameter, and its last attempt."""
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Which rows say what a parameter's value is: not bad, and there as a number or a text."""
+        there: NDArray[np.bool_] = ~np.isnan(self.value)
+        for row, _ in self.texts:
+            there[row] = True
+        return there & (self.quality >= WORST_USABLE)
+
+    def newest_usable(self) -> CurrentValues:
+        """The newest usable value of each parameter, and its last attempt."""
         shape = (-1, self.parameters)
         value, quality = self.value.reshape(shape), self.quality.reshape(shape)
         recorded_at = self.recorded_at.reshape(shape)
-        good = quality >= Quality.GOOD
-        newest = len(good) - 1 - np.argmax(good[::-1], axis=0)
-        column, some = np.arange(self.parameters), good.any(axis=0)
+        usable = self.usable.reshape(shape)
+        newest = len(usable) - 1 - np.argmax(usable[::-1], axis=0)
+        some: NDArray[np.bool_] = np.logical_or.reduce(usable, axis=0)
+        column = np.arange(self.parameters)
+        text_of = dict(self.texts)
+        rows = [
+            (place, int(age) * self.parameters + place)
+            for place, age in enumerate(newest if text_of else ())
+            if some[place]
+        ]
         return CurrentValues(
             value=np.where(some, value[newest, column], np.nan),
             scan=np.where(some, self.first_scan + newest, 0),
@@ -190,19 +224,24 @@ class Batch:
             quality=quality[-1],
             attempt_scan=np.full(self.parameters, self.last_scan, dtype=np.int64),
             attempt_at=recorded_at[-1],
+            texts=tuple((place, text_of[row]) for place, row in rows if row in text_of),
         )
 
 
-def batch_of(scans: Sequence[Scan], layout: ScanLayout) -> Batch:
-    """Combine contiguous scans, oldest first, into one batch with a transaction id of its own."""
+def batch_of(scans: Sequence[Scan], layout: ScanLayout, offset: int = 0) -> Batch:
+    """Combine contiguous scans, oldest first, into one batch with a transaction id of its own.
+
+    `offset` is what the database's numbers are ahead of the logger's own.
+    """
     values = np.concatenate([scan.values for scan in scans])
     quality = np.concatenate([scan.quality for scan in scans])
     bad = quality != Quality.GOOD
+    texts = tuple((i * layout.size + t.column, t.text) for i, scan in enumerate(scans) for t in scan.texts)
     return Batch(
         transaction_id=uuid4(),
         device_id=layout.device_id,
-        first_scan=scans[0].number,
-        last_scan=scans[-1].number,
+        first_scan=scans[0].number + offset,
+        last_scan=scans[-1].number + offset,
         process_number=scans[0].process_number,
         parameters=layout.size,
         parameter_id=layout.parameter_ids_of(len(scans)),
@@ -211,5 +250,12 @@ def batch_of(scans: Sequence[Scan], layout: ScanLayout) -> Batch:
         set_value=layout.set_values(values.reshape(len(scans), layout.size)).ravel(),
         quality=quality,
         has_bad=bool(bad.any()),
-        last_scan_is_good=not bad[-layout.size :].any(),
+        last_scan_is_good=not bad[-layout.size :].any() and _all_there(scans[-1]),
+        texts=texts,
     )
+
+
+def _all_there(scan: Scan) -> bool:
+    """Whether a scan has every value, as a number or as a text."""
+    missing = np.isnan(scan.values)
+    return not missing.any() or set(np.flatnonzero(missing)) <= {text.column for text in scan.texts}

@@ -1,195 +1,276 @@
-"""Wires the logger up: database, PLC, poller and forwarder; runs until told to stop."""
+"""One process of a logger: reads its devices, spools and stores what they say, until told to stop.
+
+It starts in any order: without a PLC scans are stored as not read, without a database they wait in the
+spool. What is still in the spool at the end is stored by the next run.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
+import sys
+import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
-
-from logger.database import DEFAULT_SCHEMA, connect, mapped_errors, prepare_schema, register_device
-from logger.errors import DatabaseError
-from logger.forwarding.forwarder import Forwarder, Stored
-from logger.reading.plc import PlcConnection
-from logger.reading.poller import Poller, Reader
+from logger.database import mapped_errors
+from logger.errors import DatabaseError, DatabaseRefused
+from logger.figures import STORING, Figures, Latencies, SpoolState
+from logger.forwarding.forwarder import Forwarder
+from logger.housekeeping import Housekeeper
+from logger.polling import OnScan, Polling
 from logger.reading.read_plan import plan_reads
-from logger.reading.schedule import Due, Schedule
-from logger.repositories import REPOSITORIES, Repository
-from logger.scan import Scan, ScanLayout
-from plcsim.config import DeviceConfig
+from logger.reading.schedule import Due
+from logger.reading.ticker import Ticker
+from logger.scan import Scan
+from logger.settings import Settings, logged_streams
+from logger.spool import Spool
+from logger.status_file import write_status
+from logger.storing import OnStored, Storing
 from plcsim.event_loop import new_event_loop
 
-_KEPT = 1000
-"""Newest figures that the status keeps."""
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What one logger does."""
-
-    config: DeviceConfig
-    conninfo: str
-    repository: str = "synchronizing"
-    host: str = ""
-    port: int = 0
-    interval_s: float = 1.0
-    """0: as fast as it goes."""
-    schema: str = DEFAULT_SCHEMA
-    stream_id: int = 1
-    duration_s: float | None = None
-    """None: until SIGINT or SIGTERM."""
-
-
-@dataclass
-class Status:
-    """How a running logger stands; written by the logger, read by whoever shows it."""
-
-    device_id: str
-    parameters: int
-    requests: int
-    started: float = field(default_factory=time.monotonic)
-    scans: int = 0
-    missed: int = 0
-    stored_scans: int = 0
-    stored_rows: int = 0
-    transactions: int = 0
-    read_errors: int = 0
-    waiting: int = 0
-    not_stored: int = 0
-    reconnects: int = 0
-    lags_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
-    """Start of a scan minus its due time."""
-    commits_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
-    """Start of a transaction to its proven commit."""
-
-    def seconds(self) -> float:
-        """Since the start."""
-        return time.monotonic() - self.started
-
-    def rows_per_second(self) -> float:
-        return self.stored_rows / max(self.seconds(), 1e-9)
-
-    def commit_p99_ms(self) -> float:
-        """Of the newest transactions; NaN before the first."""
-        return _p99(self.commits_ms)
-
-    def lag_p99_ms(self) -> float:
-        """Of the newest scans; NaN before the first."""
-        return _p99(self.lags_ms)
+_PATIENCE_S = 1.0
+"""How long reading waits for the first answer of the database: one that refuses us is told at once."""
+_SWITCH_S = 0.0005
+"""How long a thread may keep the others waiting: reading must not wait for what storing computes."""
+_FULL = 0.8
+"""Of the spool's bytes: from there on it is an alarm."""
 
 
 @dataclass(frozen=True)
 class Hooks:
     """Who wants to know what; each is called in the thread where it happens."""
 
-    on_status: Callable[[Status], None] = lambda status: None
+    on_status: Callable[[Figures], None] = lambda figures: None
     """Once a second, and at the end."""
-    on_ready: Callable[[Status], None] = lambda status: None
-    on_scan: Callable[[Due, Scan], None] = lambda due, scan: None
-    on_stored: Callable[[Stored], None] = lambda stored: None
+    on_ready: Callable[[Figures], None] = lambda figures: None
+    on_scan: OnScan = lambda due, scan: None
+    on_stored: OnStored = lambda stored: None
 
 
-def run_logger(settings: Settings, hooks: Hooks = Hooks()) -> Status:
-    """Log until told to stop. Raises PlcUnreachable at the start, DatabaseError at any time."""
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(_run(settings, hooks))
+def run_logger(settings: Settings, hooks: Hooks = Hooks(), parent: int | None = None) -> Figures:
+    """Log until SIGINT or SIGTERM; with a descriptor of a `parent`, until SIGTERM or its end of file.
 
-
-async def _run(settings: Settings, hooks: Hooks) -> Status:
-    config = settings.config
-    layout, blocks = ScanLayout(config), plan_reads(config)
-    status = Status(config.device.device_id, layout.size, len(blocks))
-    plc = PlcConnection(
-        settings.host or config.modbus.host,
-        settings.port or config.modbus.port,
-        config.modbus.unit_id,
-        config.modbus.timeout_s,
-    )
-    await plc.connect()
+    Raises InputError if the spool cannot be used or the database refuses us at the start, DatabaseError
+    if no stream can be stored any more.
+    """
+    spool = Spool(settings.spool, settings.limits, target=settings.target, writer=settings.writer)
+    spool.open()
+    sys.setswitchinterval(_SWITCH_S)
     try:
-        _prepare(settings)
-        forwarder = Forwarder(lambda: _open(settings, layout), layout, _counted(status, hooks))
-    except BaseException:
-        plc.close()
-        raise
-    reader = Reader(plc, blocks, config)
-    stop = asyncio.Event()
-    _stop_on_signals(stop, settings.duration_s)
-    forwarder.on_failure = _in_loop(stop.set)
-
-    def on_scan(due: Due, scan: Scan) -> None:
-        status.scans += 1
-        status.lags_ms.append((scan.started_ns - due.due_ns) / 1e6)
-        hooks.on_scan(due, scan)
-
-    poller = Poller(
-        reader,
-        Schedule(settings.interval_s, forwarder.next_scan),
-        layout,
-        forwarder,
-        forwarder.process_number,
-        on_scan,
-    )
-    forwarder.start()
-    hooks.on_ready(status)
-
-    def report() -> None:
-        status.missed, status.read_errors = poller.missed, reader.errors
-        status.waiting, status.reconnects = forwarder.waiting, forwarder.reconnects
-        hooks.on_status(status)
-
-    ticker = asyncio.create_task(_every_second(report))
-    try:
-        await poller.run(stop)
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            return runner.run(_Service(settings, spool, hooks).run(parent))
     finally:
-        ticker.cancel()
-        plc.close()
-        status.not_stored = await asyncio.to_thread(forwarder.close)
-        report()
-    if forwarder.failed is not None:
-        raise _explained(forwarder.failed, status.not_stored)
-    return status
+        spool.close()
 
 
-def _prepare(settings: Settings) -> None:
-    with connect(settings.conninfo, settings.schema) as connection:
-        prepare_schema(connection, settings.schema)
-        register_device(connection, settings.config)
+class _Service:
+    def __init__(self, settings: Settings, spool: Spool, hooks: Hooks) -> None:
+        self._settings = settings
+        self._spool = spool
+        self._hooks = hooks
+        self._started = time.monotonic()
+        self._latencies = Latencies()
+        streams = logged_streams(settings)
+        self._streams = streams
+        self._parameters = sum(each.layout.size for each in streams)
+        self._requests = sum(len(plan_reads(each.config, each.group.name)) for each in streams)
+        self._storing = Storing(settings, streams, spool, self._latencies, hooks.on_stored)
+        self._housekeeper = Housekeeper(self._storing.connect, settings.keep_days)
+        self._polling: Polling | None = None
+        self._stopping = self._ended = False
+        self._seen = Figures()
+
+    @property
+    def _forwarder(self) -> Forwarder:
+        return self._storing.forwarder
+
+    async def run(self, parent: int | None) -> Figures:
+        stop, hurry = asyncio.Event(), asyncio.Event()
+        self._stop_on_signals(stop, hurry, parent)
+        failed = _in_loop(stop.set)
+        self._forwarder.on_failure = self._spool.on_failure = failed
+        first = asyncio.create_task(self._first_contact(stop))
+        await asyncio.wait([first], timeout=_PATIENCE_S)
+        if first.done():
+            first.result()
+        with Ticker() as ticker:
+            self._polling = Polling(self._streams, self._spool, ticker, self._on_scan, self._on_step)
+            self._report()
+            self._hooks.on_ready(self._figures())
+            reporter = asyncio.create_task(self._every_second())
+            try:
+                await self._polling.run(stop, self._settings.drain_s / 2)
+                await asyncio.wait([first], timeout=self._settings.drain_s / 2)
+                if first.done():
+                    first.result()
+            finally:
+                self._stopping = True
+                self._report()
+                await self._drained(hurry)
+                reporter.cancel()
+                self._ended = True
+                self._report()
+        self._raise_failure()
+        return self._figures()
+
+    async def _first_contact(self, stop: asyncio.Event) -> None:
+        try:
+            await asyncio.to_thread(self._storing.first_contact)
+        except DatabaseRefused:
+            stop.set()
+            raise
+        except DatabaseError as exc:
+            log.debug("no database yet: %s", exc)  # the forwarder tries again, and says so
+        self._forwarder.start()
+        self._housekeeper.start()
+
+    def _stop_on_signals(self, stop: asyncio.Event, hurry: asyncio.Event, parent: int | None) -> None:
+        """The first signal drains, a second one ends at once."""
+        loop = asyncio.get_running_loop()
+
+        def told() -> None:
+            (hurry if stop.is_set() else stop).set()
+
+        loop.add_signal_handler(signal.SIGTERM, told)
+        if parent is None:
+            loop.add_signal_handler(signal.SIGINT, told)
+        else:
+
+            def gone() -> None:
+                loop.remove_reader(parent)
+                stop.set()
+
+            loop.add_reader(parent, gone)
+        if self._settings.duration_s is not None:
+            loop.call_later(self._settings.duration_s, stop.set)
+
+    def _on_scan(self, due: Due, scan: Scan) -> None:
+        self._latencies.lag.add((scan.started_ns - due.due_ns) / 1e9)
+        self._hooks.on_scan(due, scan)
+
+    def _on_step(self, step: object) -> None:
+        self._housekeeper.tell("clock step", str(step))
+
+    async def _every_second(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            assert self._polling is not None
+            self._polling.look()
+            self._report()
+
+    def _report(self) -> None:
+        figures = self._figures()
+        self._note_changes(figures)
+        with suppress(OSError):  # a full disk, which the spool tells of
+            write_status(self._settings.spool, figures)
+        self._hooks.on_status(figures)
+
+    def _note_changes(self, figures: Figures) -> None:
+        """What an operator may ask for later goes into the database."""
+        seen, self._seen = self._seen, figures
+        if (dropped := figures.spool.dropped - seen.spool.dropped) > 0:
+            self._housekeeper.tell(
+                "scans dropped", f"{dropped} scans were dropped: the spool is full or they are too old"
+            )
+        if (damaged := figures.spool.damaged - seen.spool.damaged) > 0:
+            self._housekeeper.tell("spool damaged", f"{damaged} records of the spool could not be read back")
+        if (figures.database == STORING) != (seen.database == STORING):
+            self._housekeeper.note("database", figures.database)
+
+    def _figures(self) -> Figures:
+        forwarder, spool = self._forwarder.figures(), self._spool.figures()
+        return Figures(
+            name=self._settings.name,
+            worker=self._settings.worker,
+            pid=os.getpid(),
+            at=time.time(),
+            seconds=time.monotonic() - self._started,
+            cpu_s=time.process_time(),
+            stopping=self._stopping,
+            ended=self._ended,
+            database=self._forwarder.state,
+            alarms=self._alarms(),
+            parameters=self._parameters,
+            requests=self._requests,
+            stored_scans=forwarder.scans,
+            stored_rows=forwarder.rows,
+            transactions=forwarder.transactions,
+            reconnects=forwarder.reconnects,
+            gaps=forwarder.gaps,
+            quarantined=forwarder.quarantined,
+            retries=forwarder.retries.copy(),
+            spool=SpoolState(
+                spool.depth,
+                spool.bytes,
+                self._settings.limits.max_bytes,
+                spool.oldest_age_s,
+                spool.accepted,
+                spool.dropped,
+                spool.damaged,
+                spool.torn,
+                spool.last_error,
+            ),
+            devices=self._polling.figures() if self._polling else [],
+            latencies=self._latencies,
+        )
+
+    def _alarms(self) -> list[str]:
+        """What an operator should look at now."""
+        spool, limit = self._spool.figures(), self._settings.limits.max_bytes
+        alarms = []
+        if self._spool.failed is not None:
+            alarms.append(f"the spool has failed: {self._spool.failed}")
+        elif self._spool.is_full:
+            alarms.append("the spool is full")
+        elif spool.bytes > _FULL * limit:
+            alarms.append(f"the spool is {100 * spool.bytes / limit:.0f} % full")
+        if spool.last_error:
+            alarms.append(f"the spool's disk: {spool.last_error}")
+        return alarms
+
+    async def _drained(self, hurry: asyncio.Event) -> None:
+        """Store what waits, as long as that may take; a daemon thread, so that nothing waits for it."""
+        done = asyncio.Event()
+        tell = _in_loop(done.set)
+
+        def drain() -> None:
+            try:
+                self._spool.flush(self._settings.drain_s)
+                self._forwarder.close(self._settings.drain_s)
+                self._housekeeper.close(1.0)
+            finally:
+                tell()
+
+        threading.Thread(target=drain, name="drain", daemon=True).start()
+        await _first_of(done, hurry)
+
+    def _raise_failure(self) -> None:
+        failure = self._spool.failed or self._forwarder.failed
+        if failure is None:
+            return
+        left = self._spool.figures().depth
+        waiting = (
+            f"; {left} scans or gaps were not stored, they wait in {self._settings.spool}" if left else ""
+        )
+        try:
+            with mapped_errors():
+                raise failure
+        except DatabaseError as exc:
+            raise type(exc)(f"{exc}{waiting}") from failure
 
 
-def _open(settings: Settings, layout: ScanLayout) -> Repository:
-    repository = REPOSITORIES[settings.repository]
-    connection = connect(settings.conninfo, settings.schema)
-    try:
-        with mapped_errors():
-            return repository(connection, layout.device_id, settings.stream_id, layout.recipe)
-    except BaseException:
-        connection.close()
-        raise
-
-
-def _counted(status: Status, hooks: Hooks) -> Callable[[Stored], None]:
-    def on_stored(stored: Stored) -> None:
-        status.stored_scans += len(stored.scans)
-        status.stored_rows += len(stored.batch.value)
-        status.transactions += 1
-        status.commits_ms.append((stored.committed_ns - stored.started_ns) / 1e6)
-        hooks.on_stored(stored)
-
-    return on_stored
-
-
-def _stop_on_signals(stop: asyncio.Event, duration_s: float | None) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    if duration_s is not None:
-        loop.call_later(duration_s, stop.set)
+async def _first_of(*events: asyncio.Event) -> None:
+    tasks = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
 
 
 def _in_loop(callback: Callable[[], None]) -> Callable[[], None]:
@@ -200,24 +281,3 @@ def _in_loop(callback: Callable[[], None]) -> Callable[[], None]:
             loop.call_soon_threadsafe(callback)
 
     return call
-
-
-async def _every_second(report: Callable[[], None]) -> None:
-    while True:
-        await asyncio.sleep(1.0)
-        report()
-
-
-def _explained(failure: BaseException, not_stored: int) -> BaseException:
-    lost = f"; {not_stored} scans or gaps were not stored" if not_stored else ""
-    try:
-        with mapped_errors():
-            raise failure
-    except DatabaseError as exc:
-        return type(exc)(f"{exc}{lost}")
-    except BaseException as exc:  # noqa: BLE001 - handed on to the caller
-        return exc
-
-
-def _p99(figures: deque[float]) -> float:
-    return float(np.percentile(list(figures), 99)) if figures else float("nan")

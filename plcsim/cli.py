@@ -35,6 +35,13 @@ class _Commands(click.Group):
         return self.later[name]() if name in self.later else super().get_command(ctx, name)
 
 
+_request_journal_option = click.option(
+    "--request-journal",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to which each request of a client is appended, and how it was answered.",
+)
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Emulate a PLC over Modbus TCP, or a fleet of them, with values that anybody can recompute.
@@ -73,6 +80,7 @@ def cli() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="File to which each fault that lands is appended.",
 )
+@_request_journal_option
 @control_option
 def run(
     device_file: Path,
@@ -81,6 +89,7 @@ def run(
     start_scan: int,
     journal: Path | None,
     fault_journal: Path | None,
+    request_journal: Path | None,
     control: Path | None,
 ) -> int:
     """Serve the machine of DEVICE_FILE until Ctrl-C.
@@ -101,6 +110,7 @@ def run(
         journal,
         lambda actual, tls: click.echo(_banner(config, where, actual, tls)),
         fault_journal=fault_journal,
+        request_journal=request_journal,
         control=control or default_socket(config.device.device_id),
         folder=device_file.parent,
     )
@@ -133,9 +143,15 @@ def _banner(config: DeviceConfig, hosts: Sequence[str], port: int, tls_port: int
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for what clients write, a file for each device, and for the faults that land.",
 )
+@_request_journal_option
 @control_option
 def fleet(
-    fleet_file: Path, processes: int | None, as_json: bool, journal_dir: Path | None, control: Path | None
+    fleet_file: Path,
+    processes: int | None,
+    as_json: bool,
+    journal_dir: Path | None,
+    request_journal: Path | None,
+    control: Path | None,
 ) -> int:
     """Serve all machines of FLEET_FILE until Ctrl-C.
 
@@ -147,7 +163,7 @@ def fleet(
 
     from plcsim.fleet.run import run_fleet
 
-    run_fleet(fleet_file, processes, journal_dir, control, as_json)
+    run_fleet(fleet_file, processes, journal_dir, control, as_json, request_journal)
     return 0
 
 

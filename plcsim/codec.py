@@ -17,14 +17,18 @@ from plcsim.parameters import DataType, Parameter, Table
 
 __all__ = ["Bytes", "Codec", "Values", "decode_text", "encode_text"]
 
+_LONG = (DataType.INT64, DataType.UINT64)
+_EXACT_TO = 2**53
+"""The integers that float64 holds all of: up to here, either sign."""
+
 
 class Codec:
     """Codes the parameters of one block; made once, used for every scan.
 
     Values are engineering values, `raw · scale + offset`, float64 of shape (..., n) in the order of
     `parameters`; data is uint8 of shape (..., bytes) as the module says. 64-bit integers are exact up
-    to 2^53, which is as far as float64 is. A string has no value: it is NaN, and stays as it is; see
-    `decode_text`.
+    to 2^53, which is as far as float64 is. A string has no value: it is NaN, and stays as it is. What
+    no float64 can hold is in `texts`.
     """
 
     def __init__(self, parameters: Sequence[Parameter], table: Table, address: int) -> None:
@@ -37,6 +41,13 @@ class Codec:
         self._fields = fields_of(parameters, address)
         texts = [i for i, p in enumerate(parameters) if p.data_type is DataType.STRING]
         self._texts: NDArray[np.intp] = np.array(texts, dtype=np.intp)
+        self._strings = [(i, byte_positions(parameters[i], address), parameters[i].length) for i in texts]
+        long = [i for i, p in enumerate(parameters) if p.data_type in _LONG and (p.scale, p.offset) == (1, 0)]
+        self._long: NDArray[np.intp] = np.array(long, dtype=np.intp)
+        self._long_bytes = [(byte_positions(parameters[i], address), parameters[i].data_type) for i in long]
+
+        self.has_texts = bool(texts or long)
+        """Whether `texts` may find anything."""
 
     def decode(self, data: Bytes) -> Values:
         """Values of a block's data; NaN for null values, digits that are none, and strings."""
@@ -48,6 +59,22 @@ class Codec:
             raw[..., self._texts] = np.nan
         with np.errstate(over="ignore"):
             return raw if self._plain else raw * self._scale + self._offset
+
+    def texts(self, data: Bytes, values: Values) -> list[tuple[int, str]]:
+        """What float64 cannot hold of one block's data, by the place of its parameter: each string,
+        and the digits of each 64-bit integer beyond 2^53 that is neither scaled nor a null value.
+
+        data has shape (bytes,); `values` is what `decode` gave for it.
+        """
+        found = [(i, _text(bytes(data[positions]), length)) for i, positions, length in self._strings]
+        if len(self._long):
+            long = np.flatnonzero(np.abs(values[self._long]) >= _EXACT_TO)
+            for place, (positions, data_type) in ((n, self._long_bytes[n]) for n in long):
+                signed = data_type is DataType.INT64
+                number = int.from_bytes(bytes(data[positions]), "big", signed=signed)
+                if abs(number) > _EXACT_TO:
+                    found.append((int(self._long[place]), str(number)))
+        return found
 
     def encode(self, values: Values, data: Bytes) -> None:
         """Write values into a block's data in place; what is no parameter's stays as it is.
@@ -65,8 +92,11 @@ class Codec:
 def decode_text(data: bytes, parameter: Parameter) -> str:
     """Text of a string's registers, as on the wire: up to the first NUL, U+FFFD for what is no UTF-8."""
     positions = byte_positions(parameter, parameter.address)
-    text = bytes(data[position] for position in positions)[: parameter.length]
-    return text.partition(b"\0")[0].decode("utf-8", errors="replace")
+    return _text(bytes(data[position] for position in positions), parameter.length)
+
+
+def _text(data: bytes, length: int | None) -> str:
+    return data[:length].partition(b"\0")[0].decode("utf-8", errors="replace")
 
 
 def encode_text(text: str, parameter: Parameter) -> bytes:

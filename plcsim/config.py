@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from plcsim.faults.rules import FaultField
-from plcsim.limits import MAX_ADDRESS, MAX_READ_REGISTERS
+from plcsim.limits import MAX_ADDRESS, MAX_READ_BITS, MAX_READ_REGISTERS
 from plcsim.names import Name
 from plcsim.notation import AddressBase, Notation
 from plcsim.parameters import AddressRange, ByteOrder, DataType, Parameter, RegisterMap, Table
@@ -68,12 +69,40 @@ class ModbusSpec(_Strict):
     max_registers: int = Field(default=125, ge=2, le=125)
     """Most registers the device answers in one request."""
     max_coils: int = Field(default=2000, ge=1, le=2000)
+    max_gap: int | None = Field(default=None, ge=0, le=MAX_READ_BITS)
+    """Most addresses between two parameters that one request passes over; none: as many as fit."""
+    pause_after_connect_s: float = Field(default=0.0, ge=0, le=60)
+    """Between the logger's connection and its first request."""
+    pause_between_requests_s: float = Field(default=0.0, ge=0, le=10)
+    """Between a reply and the next request on the connection."""
+    close_after_scan: bool = False
+    """Connect for each scan, so that others can have the device's only connection in between."""
+
+
+class PollGroupSpec(_Strict):
+    """Parameters that are read at an interval of their own."""
+
+    interval_s: float = Field(ge=0.01, le=86_400)
+
+
+@dataclass(frozen=True, slots=True)
+class PollGroup:
+    """What the logger reads together, at one interval."""
+
+    name: str
+    """Empty: what has no poll group of its own."""
+    index: int
+    """In the order of the device file, from 1; 0: what has no poll group of its own."""
+    interval_s: float
 
 
 class LoggingSpec(_Strict):
     """How the logger reads the device."""
 
     interval_s: float = Field(default=1.0, ge=0.01, le=86_400)
+    on_failure: Literal["rows", "gap"] = "rows"
+    """What is stored while the device fails: rows of bad quality, or one gap record for the outage."""
+    poll_groups: dict[Name, PollGroupSpec] = Field(default_factory=dict)
 
 
 class GapSpec(_Strict):
@@ -126,6 +155,8 @@ class GroupSpec(_Strict):
     table: TableField
     byte_order: ByteOrderField = ByteOrder.ABCD
     consistent: bool = True
+    poll: str = ""
+    """One of `logging.poll_groups`; empty: read every `logging.interval_s`."""
     parameters: list[ParameterSpec] = Field(min_length=1)
 
 
@@ -160,6 +191,17 @@ class DeviceConfig(_Strict):
             tuple(gaps),
             frozenset(group.name for group in self.groups if group.consistent),
             tuple(gap for gap, spec in zip(gaps, self.readable_gaps, strict=True) if spec.answer == "junk"),
+        )
+
+    @cached_property
+    def poll_groups(self) -> tuple[PollGroup, ...]:
+        """The poll groups in which something is logged, what has none of its own first."""
+        intervals = {"": self.logging.interval_s}
+        intervals.update((name, spec.interval_s) for name, spec in self.logging.poll_groups.items())
+        return tuple(
+            PollGroup(name, index, interval_s)
+            for index, (name, interval_s) in enumerate(intervals.items())
+            if self.register_map.logged_in(name)
         )
 
     @cached_property
@@ -203,5 +245,6 @@ def _parameter(group: GroupSpec, spec: ParameterSpec, ids: dict[str, int], addre
         limits=(spec.limits[0], spec.limits[1]) if spec.limits else None,
         setpoint=ids[spec.setpoint] if spec.setpoint is not None else None,
         group=group.name,
+        poll=group.poll,
         signal=spec.signal,
     )

@@ -1,4 +1,4 @@
-"""Journals that an emulator keeps while it runs: what clients wrote, and which faults landed."""
+"""Journals that an emulator keeps while it runs: what clients wrote and asked, and which faults landed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from plcsim.faults.event import append_event, open_fault_journal
 from plcsim.limits import ExceptionCode
 from plcsim.plant import Recorders
 from plcsim.protocol.requests import RequestRefused
+from plcsim.request_journal import append_request, open_request_journal
 from plcsim.write_journal import append_write, open_journal
 from plcsim.writes import Event, WriteRecord
 
@@ -40,11 +41,12 @@ class Journals:
     ) -> None:
         self._stack.close()
 
-    def recorders(self, writes: Path | None, faults: Path | None) -> Recorders:
+    def recorders(self, writes: Path | None, faults: Path | None, requests: Path | None = None) -> Recorders:
         """What appends to these files. Raises InputError if a journal of writes is not a new one."""
         return Recorders(
             self._write_recorder(writes) if writes else None,
             self._recorder(faults, open_fault_journal, append_event) if faults else None,
+            self._recorder(requests, open_request_journal, append_request) if requests else None,
         )
 
     async def failed(self) -> None:
@@ -83,19 +85,20 @@ class FleetJournals(Journals):
     """Journals in a folder: DEVICE.writes.jsonl for each device and faults.jsonl for all.
 
     A device that begins again after its process died has a new file, DEVICE.writes-1.jsonl: together
-    they would tell a wrong truth. Without a folder there are none.
+    they would tell a wrong truth. Without a folder there are none. All requests are in one file.
     """
 
-    def __init__(self, folder: Path | None, life: int) -> None:
+    def __init__(self, folder: Path | None, life: int, requests: Path | None = None) -> None:
         super().__init__()
         self._folder = folder
         self._suffix = f"-{life}" if life else ""
-        self._fault_recorder = self.recorders(None, folder / "faults.jsonl").fault if folder else None
+        of_all = self.recorders(None, folder / "faults.jsonl" if folder else None, requests)
+        self._fault_recorder, self._request_recorder = of_all.fault, of_all.request
 
     def of_device(self, config: DeviceConfig) -> Recorders:
-        """What records the writes and faults of a device."""
+        """What records the writes, faults and requests of a device."""
         if self._folder is None:
-            return Recorders()
+            return Recorders(request=self._request_recorder)
         name = quote(config.device.device_id, safe=" :")
         writes = self._folder / f"{name}.writes{self._suffix}.jsonl"
-        return Recorders(self.recorders(writes, None).write, self._fault_recorder)
+        return Recorders(self.recorders(writes, None).write, self._fault_recorder, self._request_recorder)

@@ -120,6 +120,8 @@ class Parameter:
     """parameter_id of the parameter that holds this one's set value."""
     group: str = ""
     """Parameters of one group are read in one request, so that they come from one PLC scan."""
+    poll: str = ""
+    """The poll group that the logger reads it in; empty: the device's own interval."""
     signal: Signal | None = None
     """How the emulator makes the value; None where only a real PLC knows."""
 
@@ -142,8 +144,8 @@ class Parameter:
 
     @property
     def is_logged(self) -> bool:
-        """Whether a logger polls it: it can be read, and is a number."""
-        return self.readable and self.data_type is not DataType.STRING
+        """Whether a logger polls it: it can be read."""
+        return self.readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,10 @@ class RegisterMap:
     def logged(self) -> tuple[Parameter, ...]:
         """The parameters that a logger polls, ordered by parameter_id."""
         return tuple(p for p in self.parameters if p.is_logged)
+
+    def logged_in(self, poll: str) -> tuple[Parameter, ...]:
+        """Those of them that are read in one poll group."""
+        return tuple(p for p in self.logged if p.poll == poll)
 
     def readable(self, table: Table) -> list[AddressRange]:
         """The maximal runs of addresses of a table that a read may touch, in order."""

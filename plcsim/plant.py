@@ -21,10 +21,12 @@ from plcsim.control import lateness
 from plcsim.control.request import ControlRequest, fault_rule
 from plcsim.control.status import PlantStatus, memory_bytes
 from plcsim.device import Device
+from plcsim.endpoint import Endpoint
 from plcsim.errors import InputError
 from plcsim.faults.engine import FaultEngine, FaultStatus
 from plcsim.faults.event import Record
 from plcsim.layout import Layout
+from plcsim.request_journal import JournaledUnit, RecordRequest
 from plcsim.tcp.server import ModbusServer
 from plcsim.unit import Unit
 from plcsim.writes import Event
@@ -36,24 +38,13 @@ _MANY_FILES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One listening port and the devices behind it, told apart by their unit ids."""
-
-    hosts: tuple[str, ...]
-    """Addresses, all at one port."""
-    port: int
-    """0 takes a free one."""
-    devices: tuple[DeviceConfig, ...]
-    folder: Path = Path()
-    """What paths in the device file are relative to."""
-
-
-@dataclass(frozen=True, slots=True)
 class Recorders:
-    """What is told of the writes and restarts of a device, and of the faults that land on it."""
+    """What is told of the writes, restarts and requests of a device, and of the faults that land on it."""
 
     write: Callable[[Event], None] | None = None
     fault: Record | None = None
+    request: RecordRequest | None = None
+    """What is told of every request; where nobody wants it, requests cost nothing more."""
 
 
 NO_RECORDERS = Recorders()
@@ -87,7 +78,7 @@ class Plant:
                     layouts[key] = Layout(config)
                 told = recorders(config)
                 device = Device(config, told.write, layouts[key])
-                unit = Unit(device, start_scan, len(self.units) / count, told.fault)
+                unit = _unit(device, start_scan, len(self.units) / count, told)
                 self.units[config.device.device_id] = behind[config.modbus.unit_id] = unit
             self.servers.append(ModbusServer(behind, endpoint.hosts, endpoint.port, folder=endpoint.folder))
         self._stack = AsyncExitStack()
@@ -168,6 +159,12 @@ class Plant:
                     faults.clear()
                 return reply
         return _listed(chosen)
+
+
+def _unit(device: Device, start_scan: int, phase: float, told: Recorders) -> Unit:
+    if told.request:
+        return JournaledUnit(device, told.request, start_scan, phase, told.fault)
+    return Unit(device, start_scan, phase, told.fault)
 
 
 def raise_file_limit() -> int:

@@ -13,9 +13,10 @@ from plcsim.config import DeviceConfig
 from plcsim.control.request import checked, matching, parse_request
 from plcsim.control.socket import ControlServer
 from plcsim.control.status import Meter, ProcessStatus, Status, with_faults_of
+from plcsim.endpoint import Endpoint
 from plcsim.event_loop import new_event_loop
 from plcsim.journals import Journals
-from plcsim.plant import Endpoint, Plant, raise_file_limit
+from plcsim.plant import Plant, raise_file_limit
 
 _STATUS_S = 1.0
 
@@ -32,27 +33,28 @@ def run_emulator(
     on_listening: OnListening = lambda port, tls_port: None,
     *,
     fault_journal: Path | None = None,
+    request_journal: Path | None = None,
     control: Path | None = None,
     folder: Path = Path(),
 ) -> int:
     """Serve the device until SIGINT or SIGTERM; the return value counts skipped PLC scans.
 
     It listens at one port of all hosts; `on_listening` is called once clients can connect. What clients
-    write is appended to `journal`, so that the truth stays recomputable, and which faults landed to
-    `fault_journal`; if that fails, raises PlcsimError. `control` is where to put a control socket,
-    `folder` what paths in the device file are relative to.
+    write is appended to `journal`, so that the truth stays recomputable, which faults landed to
+    `fault_journal`, what clients ask to `request_journal`; if that fails, raises PlcsimError. `control` is
+    where to put a control socket, `folder` what paths in the device file are relative to.
     """
     raise_file_limit()
     endpoint = Endpoint(tuple(hosts), port, (config,), folder)
+    journals = journal, fault_journal, request_journal
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(_serve(endpoint, start_scan, journal, fault_journal, control, on_listening))
+        return runner.run(_serve(endpoint, start_scan, journals, control, on_listening))
 
 
 async def _serve(
     endpoint: Endpoint,
     start_scan: int,
-    journal: Path | None,
-    fault_journal: Path | None,
+    journal_files: tuple[Path | None, Path | None, Path | None],
     control: Path | None,
     on_listening: OnListening,
 ) -> int:
@@ -62,7 +64,7 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         journals = stack.enter_context(Journals())
-        recorders = journals.recorders(journal, fault_journal)
+        recorders = journals.recorders(*journal_files)
         plant = Plant([endpoint], start_scan, lambda config: recorders)
         await stack.enter_async_context(plant)
         desk = _Desk(plant, control)

@@ -28,11 +28,12 @@ from plcsim.control.request import fault_rule
 from plcsim.control.socket import ask
 from plcsim.control.status import Status
 from plcsim.device_file import load_device, parse_device
+from plcsim.endpoint import Endpoint
 from plcsim.errors import InputError, PlcsimError
 from plcsim.event_loop import new_event_loop
 from plcsim.faults.engine import FaultEngine, FaultStatus
 from plcsim.parameters import DataType, Parameter
-from plcsim.plant import Endpoint, Plant, Recorders
+from plcsim.plant import Plant, Recorders
 from plcsim.truth import Truth
 from plcsim.writes import Event, WriteRecord
 

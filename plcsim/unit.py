@@ -15,6 +15,7 @@ from plcsim.faults.rules import FaultRule
 from plcsim.faults.selection import Windowed
 from plcsim.faults.spoiled_memory import SpoiledMemory
 from plcsim.limits import FunctionCode
+from plcsim.memory import Memory
 from plcsim.protocol.diagnostics import Diagnostics, read_exception_status
 from plcsim.protocol.files import Files, read_fifo_queue
 from plcsim.protocol.identification import read_device_identification, report_server_id
@@ -84,11 +85,11 @@ class Unit:
         return reply
 
     def _respond_to(self, request: Request, hits: Sequence[ActiveFault[ImageRule]]) -> bytes:
-        if not hits:
-            return self.respond(request)
-        memory = SpoiledMemory(
-            self.device, self.scanner.previous, request, hits, lambda hit: self._landed(hit, request)
-        )
+        memory: Memory = self.device
+        if hits:
+            memory = SpoiledMemory(
+                self.device, self.scanner.previous, request, hits, lambda hit: self._landed(hit, request)
+            )
         return self._counted(respond(memory, request, self._handlers))
 
     def _landed(self, hit: ActiveFault[Windowed], request: Request) -> None:

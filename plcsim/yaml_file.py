@@ -49,6 +49,11 @@ def load_yaml(path: Path | str, model: type[Model], check: Callable[[Model], Non
     return parse(data, model, check, source, lambda location: _line(node, location))
 
 
+def has_key(path: Path | str, key: str) -> bool:
+    """Whether a file's mapping has this key. Raises ConfigError if it cannot be read, or is not YAML."""
+    return _child(_compose(Path(path), str(path)), key) is not None
+
+
 def parse(
     data: Any,
     model: type[Model],

@@ -12,6 +12,8 @@ pytest_plugins = [
     "fix_server",
     "fix_tls",
     "fix_types",
+    "fix_forwarder",
     "fix_logger",
     "fix_plant",
+    "fix_refused",
 ]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +33,33 @@ COMMAND = [sys.executable, "-m", "logger"]
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "PLCSIM_"))}
 
 
+@cache
+def _spools() -> Path:
+    """Where the loggers of this test process have their spools; removed at its end."""
+    folder = Path(tempfile.mkdtemp(prefix="plcsim-spools-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def spool_of(schema: Schema, stream: object = 1) -> Path:
+    """The spool of the logger that writes a stream of a schema: the next one goes on with it."""
+    return _spools() / f"{schema.name}-{stream}"
+
+
 _fork = multiprocessing.get_context("forkserver")
 _fork.set_forkserver_preload(["logger.cli", "fix_logger"])
 
 
 def plclogger(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `plclogger` to its end, in a process of its own that does not have to import it first."""
+    """Run `plclogger` to its end, in a process of its own that does not have to import it first.
+
+    Its spool is new, and gone afterwards, unless one is named.
+    """
     words = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
         said, complaints = Path(folder, "stdout"), Path(folder, "stderr")
-        process = _fork.Process(
-            target=_program, args=(words, {**ENVIRONMENT, **environment}, said, complaints)
-        )
+        inherited = {**ENVIRONMENT, "PLCLOGGER_SPOOL": str(Path(folder, "spool")), **environment}
+        process = _fork.Process(target=_program, args=(words, inherited, said, complaints))
         process.start()
         process.join(DEADLINE_S)
         code = process.exitcode
@@ -90,12 +109,23 @@ class Logger:
 
 @contextmanager
 def logging_into(
-    schema: Schema, port: int, *options: object, device_file: object = ALD_FILE, conninfo: str = ""
+    schema: Schema,
+    port: int | None,
+    *options: object,
+    device_file: object = ALD_FILE,
+    conninfo: str = "",
+    spool: Path | None = None,
 ) -> Iterator[Logger]:
-    """A logger of the machine at a port, into a schema, until the end of the block."""
+    """A logger of the machine at a port, into a schema, until the end of the block.
+
+    Without a port the device file says where its devices are. The spool is that of the schema and stream.
+    """
+    words = [str(option) for option in options]
+    stream = words[words.index("--stream") + 1] if "--stream" in words else "1"
     command = [
-        *COMMAND, "run", str(device_file), "--plc", f"127.0.0.1:{port}",
-        "--database", conninfo or schema.conninfo, "--schema", schema.name, *map(str, options),
+        *COMMAND, "run", str(device_file), *(["--plc", f"127.0.0.1:{port}"] if port else []),
+        "--database", conninfo or schema.conninfo, "--schema", schema.name,
+        "--spool", str(spool or spool_of(schema, stream)), *words,
     ]  # fmt: skip
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
@@ -143,6 +173,14 @@ def machine() -> Iterator[Emulator]:
     """The 84-parameter machine, about to start its recipe."""
     with emulating(ALD_FILE, "--start-scan", "15") as emulator:
         yield emulator
+
+
+@pytest.fixture
+def nobody() -> Iterator[int]:
+    """A port that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        yield free.getsockname()[1]
 
 
 @pytest.fixture

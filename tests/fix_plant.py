@@ -17,6 +17,7 @@ from psycopg import Connection, sql
 from bench.invariants import Verification
 from bench.machine import machine
 from bench.verify import verify
+from logger.database.reinsertion import Reinsertable
 from logger.repositories import BaselineRepository, Repository, SynchronizingRepository
 from logger.repositories.synchronizing import SharedSynchronizingRepository
 from logger.scan import Gap, Quality, Scan, ScanLayout, batch_of
@@ -34,13 +35,16 @@ _TABLES = [
     "component_parameters",
     "process_executions",
     "logging_streams",
+    "expired_partitions",
     "parameter_value_history",
     "process_data_points",
     "logging_transactions",
     "scan_gaps",
+    "compensations",
+    "reinsertions",
 ]
 """Each behind those it refers to."""
-APPEND_ONLY = _TABLES[4:]
+APPEND_ONLY = _TABLES[5:]
 
 
 class TrueStream:
@@ -60,21 +64,32 @@ class TrueStream:
         names = [group.name for group in config.groups]
         self._group = np.array([names.index(p.group) for p in config.register_map.logged])
         self._logged = [p.is_logged for p in config.register_map.parameters]
-        self._repository = schema.repository(kind, config, stream_id, self.layout.recipe)
-        self._number = self._repository.head.last_scan
-        self._process = self._repository.process_number
+        limits = [p.limits or (-np.inf, np.inf) for p in config.register_map.logged]
+        self._low, self._high = np.array(limits).T
+        self._stream = schema.stream(kind, config, stream_id, self.layout.recipe)
+        self._number = self._stream.head.last_scan
+        self._process = self._stream.process_number
 
     def store(self, *plc_scans: int, bad: Sequence[int] = (), values: dict[int, float] | None = None) -> None:
         """One transaction: a scan at each PLC scan. `bad` parameters were not read; `values` were other."""
-        self._repository.store(batch_of([self._scan(at, bad, values or {}) for at in plc_scans], self.layout))
+        self._stream.store(batch_of([self._scan(at, bad, values or {}) for at in plc_scans], self.layout))
 
     def miss(self, scans: int) -> None:
         """One transaction: a gap of so many scans."""
-        self._repository.record_gap(Gap(self._number + 1, self._number + scans, "missed: the PLC was away"))
+        self._stream.record_gap(Gap(self._number + 1, self._number + scans, "missed: the PLC was away"))
         self._number += scans
 
+    def refuse(self, *plc_scans: int) -> list[Reinsertable]:
+        """Scans that went into quarantine, a gap in the place of each."""
+        refused = []
+        for at in plc_scans:
+            scan = self._scan(at, (), {})
+            self._stream.record_gap(Gap(scan.number, scan.number, "refused by the database", 1, 2))
+            refused.append(Reinsertable(self._stream.key, scan.number, scan))
+        return refused
+
     def close(self) -> None:
-        self._repository.close()
+        self._stream.repository.close()
 
     def _scan(self, plc_scan: int, bad: Sequence[int], other: dict[int, float]) -> Scan:
         self._number += 1
@@ -82,6 +97,7 @@ class TrueStream:
         quality = np.where(np.isnan(values), Quality.BAD_SENSOR_FAILURE, Quality.GOOD).astype(np.int16)
         for parameter_id, value in other.items():
             values[self.layout.parameter_ids == parameter_id] = value
+        quality[(values < self._low) | (values > self._high)] = Quality.UNCERTAIN_LIMITS_EXCEEDED
         failed = np.isin(self.layout.parameter_ids, bad)
         values[failed], quality[failed] = np.nan, Quality.BAD_COMMUNICATION
         recorded_at = START_US + self._number * 1_000_000 + self._group * 1000

@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from logger.database import connect, prepare_schema, register_device
+from logger.database import connect, create_partitions, prepare_schema, register_device
 from logger.database.embedded import EmbeddedPostgres
-from logger.repositories import Repository
+from logger.repositories import Repository, Stream
+from logger.scan import StreamKey
 from plcsim.config import DeviceConfig
 
 TABLES = (
@@ -28,6 +30,12 @@ TABLES = (
     "process_executions",
     "scan_gaps",
 )
+SCANS_AT_US = 1_700_000_000_000_000
+"""When the scans of fix_scans are recorded: that day has its partitions too."""
+
+WRITER = UUID(int=0xA)
+"""Who writes the streams that tests open: they may open one twice."""
+
 _numbers = count(1)
 
 
@@ -42,10 +50,11 @@ class Schema:
         self._control_is_ours = control is None
         self._control.execute("SELECT set_config('search_path', %s, false)", (name,))
         prepare_schema(self._control, name)
+        create_partitions(self._control, SCANS_AT_US, SCANS_AT_US)
 
-    def connect(self) -> psycopg.Connection[Any]:
+    def connect(self, conninfo: str = "") -> psycopg.Connection[Any]:
         """A connection as the logger has it: autocommit, our session settings, search_path here."""
-        connection = connect(self.conninfo, self.name)
+        connection = connect(conninfo or self.conninfo, self.name)
         self._open.append(connection)
         return connection
 
@@ -59,12 +68,17 @@ class Schema:
         ((value,),) = self.rows(statement, *parameters)
         return value
 
-    def repository(
-        self, kind: type[Repository], config: DeviceConfig, stream_id: int = 1, recipe: str = "bake"
-    ) -> Repository:
-        """A repository on a connection of its own; the device is registered if it is not yet."""
+    def stream(
+        self,
+        kind: type[Repository],
+        config: DeviceConfig,
+        stream_id: int = 1,
+        recipe: str = "bake",
+        writer: UUID = WRITER,
+    ) -> Stream:
+        """A stream on a connection of its own; the device is registered if it is not yet."""
         register_device(self._control, config)
-        return kind(self.connect(), config.device.device_id, stream_id, recipe)
+        return kind(self.connect()).open(StreamKey(config.device.device_id, stream_id), recipe, writer)
 
     def contents(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every row of every table, to see what has changed."""

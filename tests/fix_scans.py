@@ -98,16 +98,21 @@ def recomputed_hash(
     process_id: UUID | None,
     rows: Sequence[Row] = (),
     reason: str = "",
+    texts: Sequence[tuple[int, str]] = (),
+    times: tuple[int, int] = (0, 0),
 ) -> bytes:
     """A ledger row's hash, written down a second time, in plain Python, from what is stored."""
     name, nan = device_id.encode(), float("nan")
-    data = b"plcsim ledger v1\0" + previous
+    data = (b"plcsim gap v2\0" if any(times) else b"plcsim ledger v1\0") + previous
     data += struct.pack(">iqqi", stream_id, first_scan, last_scan, len(name)) + name
     data += transaction_id.bytes + (process_id.bytes if process_id else bytes(16))
-    data += struct.pack(">q", len(rows)) + reason.encode()
+    data += struct.pack(">qq", *times) if any(times) else struct.pack(">q", len(rows))
+    data += reason.encode()
     for column, code in enumerate("iqddh"):
         values = [nan if row[column] is None else row[column] for row in rows]
         data += struct.pack(f">{len(rows)}{code}", *values)
+    for row, text in texts:
+        data += struct.pack(">qi", row, len(text.encode())) + text.encode()
     return hashlib.sha256(data).digest()
 
 

@@ -102,7 +102,7 @@ def test_vacuum_and_analyze_are_counted(schema: Schema, statement: str) -> None:
     monitor = schema.connect()
     before = counted(schema, monitor)
     schema.rows(statement)
-    assert counted(schema, monitor).vacuums == before.vacuums + 1
+    assert counted(schema, monitor).vacuums > before.vacuums
 
 
 def test_a_checkpoint_is_counted(schema: Schema) -> None:

@@ -1,48 +1,37 @@
-"""Connecting, making our tables and registering devices: refused with one clear line, or done whole."""
+"""Connecting and registering devices: refused with one clear line, or done whole."""
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from threading import Barrier
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
-from fix_postgres import TABLES, Schema
-from fix_scans import BAKING, MAP, Oven
-from psycopg import sql
+from fix_postgres import Schema
+from fix_scans import MAP, Oven
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from logger.database import (
     checked_conninfo,
+    configure_session,
     connect,
     mapped_errors,
-    prepare_schema,
+    record_event,
     register_device,
-    require_schema,
+    register_devices,
     stored_devices,
+    with_defaults,
 )
 from logger.errors import DatabaseError, DatabaseRefused, DatabaseUnreachable
-from logger.repositories import SynchronizingRepository
+from plcsim.config import DeviceConfig
 from plcsim.device_file import parse_device
 
 Connection = psycopg.Connection[Any]
 SECRET = "s3cret"
-
-
-@pytest.fixture
-def empty(postgres: str) -> Iterator[tuple[Connection, str]]:
-    """A connection, and the name of a schema that does not exist yet; it is dropped after."""
-    name = f"made_{os.getpid()}"
-    with connect(postgres, name) as connection:
-        yield connection, name
-        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
-
-
-def tables(connection: Connection, schema: str) -> list[str]:
-    query = "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind = 'r'"
-    return sorted(name for (name,) in connection.execute(query, (schema,)))
 
 
 @pytest.mark.parametrize(
@@ -88,6 +77,7 @@ def test_url_or_connection_string_is_taken(url: str, parts: dict[str, str]) -> N
         ({"dbname": "nowhere"}, DatabaseRefused, 'database "nowhere" does not exist'),
         ({"user": "nobody"}, DatabaseRefused, 'role "nobody" does not exist'),
         ({"sslmode": "bogus"}, DatabaseRefused, "invalid sslmode value"),
+        ({"options": "-c default_transaction_read_only=on"}, DatabaseUnreachable, "session is read-only"),
         ({"host": "/nowhere"}, DatabaseUnreachable, "No such file or directory"),
         ({"host": "no.such.host.invalid"}, DatabaseUnreachable, "resolve host"),
     ],
@@ -113,121 +103,52 @@ def test_server_that_is_not_there_is_unreachable() -> None:
             connect(f"postgresql://u:{SECRET}@127.0.0.1:{port}/d")
 
 
+SETTINGS = {
+    "timezone": "UTC",
+    "statement_timeout": "10s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "10s",
+    "client_connection_check_interval": "5s",
+}
+
+
 def test_session_has_our_settings(schema: Schema) -> None:
     with schema.connect() as connection:
         assert connection.autocommit
-        for key, value in {"timezone": "UTC", "statement_timeout": "10s", "lock_timeout": "5s"}.items():
-            assert connection.execute(f"SHOW {key}".encode()).fetchone() == (value,)
+        newer = {"transaction_timeout": "30s"} if connection.info.server_version >= 170000 else {}
+        for key, value in {**SETTINGS, **newer}.items():
+            assert connection.execute(f"SHOW {key}".encode()).fetchone() == (value,), key
         assert connection.execute("SELECT current_schema()").fetchone() == (schema.name,)
 
 
-def test_tables_are_made_once_and_found_again(empty: tuple[Connection, str]) -> None:
-    connection, name = empty
-    prepare_schema(connection, name)
-    made = tables(connection, name)
-    assert set(TABLES) < set(made)
-    prepare_schema(connection, name)
-    require_schema(connection, name)
-    assert tables(connection, name) == made
+def test_a_pool_can_give_its_connections_the_same(schema: Schema) -> None:
+    with psycopg.connect(with_defaults(schema.conninfo), autocommit=True) as connection:
+        configure_session(connection, schema.name)
+        for key, value in SETTINGS.items():
+            assert connection.execute(f"SHOW {key}".encode()).fetchone() == (value,), key
 
 
-def test_names_that_need_quotes_are_quoted(postgres: str) -> None:
-    name = f'O\'Brien "x"; drop {os.getpid()}'
-    with connect(postgres, name) as connection:
-        prepare_schema(connection, name)
-        register_device(connection, Oven().config)
-        repository = SynchronizingRepository(connection, "oven-1")
-        repository.store(Oven().batch(Oven().scan(1, BAKING)))
-        assert connection.execute("SELECT count(*) FROM process_data_points").fetchone() == (5,)
-        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+def test_given_settings_of_the_connection_are_kept() -> None:
+    given = conninfo_to_dict(with_defaults("host=h connect_timeout=9 application_name=x"))
+    assert (given["connect_timeout"], given["application_name"]) == ("9", "x")
+    assert given["target_session_attrs"] == "read-write"
 
 
-def test_failure_while_tables_are_made_leaves_nothing(empty: tuple[Connection, str]) -> None:
-    connection, name = empty
-    connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
-    connection.execute("CREATE FUNCTION refuse_change() RETURNS int LANGUAGE sql AS 'SELECT 1'")
-    with pytest.raises(DatabaseError, match="refuse_change"):  # the last thing but one that is made
-        prepare_schema(connection, name)
-    assert tables(connection, name) == []
-    connection.execute("DROP FUNCTION refuse_change()")
-    prepare_schema(connection, name)
-
-
-@pytest.mark.parametrize("kind", ["TABLE theirs ()", "VIEW theirs AS SELECT 1"])
-def test_somebody_elses_tables_are_left_alone(empty: tuple[Connection, str], kind: str) -> None:
-    connection, name = empty
-    connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
-    connection.execute(f"CREATE {kind}".encode())
-    before = tables(connection, name)
-    with pytest.raises(DatabaseRefused, match=r"somebody else's tables \(theirs\)") as refused:
-        prepare_schema(connection, name)
-    assert refused.value.exit_code == 2
-    assert tables(connection, name) == before
-
-
-def test_tables_of_another_version_are_left_alone(schema: Schema) -> None:
-    schema.rows("INSERT INTO plcsim_schema (version) VALUES (99)")
-    before = schema.contents()
-    with schema.connect() as connection, pytest.raises(DatabaseRefused, match=r"has version 99; .* knows 1"):
-        prepare_schema(connection, schema.name)
-    assert schema.contents() == before
-
-
-def test_schema_without_our_tables_is_not_read(empty: tuple[Connection, str]) -> None:
-    with pytest.raises(DatabaseRefused, match="has no plclogger tables"):
-        require_schema(*empty)
+def test_transaction_that_its_logger_left_gives_its_locks_back(schema: Schema) -> None:
+    """What the server does by itself; longer times of the same kind are what a session is given."""
+    schema.rows("CREATE TABLE locked ()")
+    with schema.connect() as zombie, schema.connect() as next_one:
+        zombie.execute("SET idle_in_transaction_session_timeout = '100ms'")
+        zombie.execute("BEGIN")
+        zombie.execute("LOCK TABLE locked")
+        next_one.execute("INSERT INTO locked DEFAULT VALUES")
+        with pytest.raises(psycopg.Error):
+            zombie.execute("SELECT 1")
 
 
 def test_schema_needs_a_name(postgres: str) -> None:
     with pytest.raises(DatabaseRefused, match="name of the schema is empty"):
         connect(postgres, "")
-
-
-@pytest.fixture
-def limited(postgres: str, empty: tuple[Connection, str]) -> Iterator[tuple[Connection, Connection]]:
-    """The owner's connection, and one of a role that may do nothing yet."""
-    owner, name = empty
-    role = f"limited_{os.getpid()}"
-    owner.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
-    owner.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'limited'").format(sql.Identifier(role)))
-    with connect(make_conninfo(postgres, user=role, password="limited"), name) as connection:
-        yield owner, connection
-    owner.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
-    owner.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
-
-
-def grant(owner: Connection, right: str, schema: str, role: str) -> None:
-    names = sql.Identifier(schema), sql.Identifier(role)
-    owner.execute(sql.SQL("GRANT {} ON SCHEMA {} TO {}").format(sql.SQL(right), *names))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("granted", "message"),
-    [([], "no right to use it"), (["USAGE"], "does not allow it: permission denied for schema")],
-)
-def test_rights_that_are_missing_are_named(
-    empty: tuple[Connection, str],
-    limited: tuple[Connection, Connection],
-    granted: list[str],
-    message: str,
-) -> None:
-    name, (owner, connection) = empty[1], limited
-    for right in granted:
-        grant(owner, right, name, connection.info.user)
-    with pytest.raises(DatabaseRefused, match=message):
-        prepare_schema(connection, name)
-    assert tables(owner, name) == []
-
-
-def test_rights_on_the_schema_alone_are_enough(
-    empty: tuple[Connection, str], limited: tuple[Connection, Connection]
-) -> None:
-    name, (owner, connection) = empty[1], limited
-    for right in ("CREATE", "USAGE"):
-        grant(owner, right, name, connection.info.user)
-    prepare_schema(connection, name)
-    register_device(connection, Oven().config)
-    SynchronizingRepository(connection, "oven-1").store(Oven().batch(Oven().scan(1, BAKING)))
 
 
 def test_device_is_registered_once_and_comes_back_as_it_was(schema: Schema) -> None:
@@ -249,6 +170,61 @@ def test_device_that_moved_to_another_host_is_the_same(schema: Schema) -> None:
         register_device(connection, moved)
 
 
+def test_many_devices_are_registered_together(schema: Schema) -> None:
+    ovens = [Oven(f"oven-{n}").config for n in range(120)]
+    with schema.connect() as connection:
+        register_devices(connection, ovens[60:])
+        register_devices(connection, ovens)
+        register_devices(connection, [])
+        assert {config.device.device_id for config in stored_devices(connection)} == {
+            oven.device.device_id for oven in ovens
+        }
+    assert schema.value("SELECT count(*) FROM component_parameters") == 120 * 5
+    one, another = (
+        schema.rows("SELECT parameter_id, component, name, unit, low_limit, high_limit"
+                    " FROM component_parameters WHERE device_id = %s ORDER BY 1", device_id)
+        for device_id in ("oven-0", "oven-119")
+    )  # fmt: skip
+    assert one == another
+    assert (12, "oven", "heat", "degC", 0.0, 300.0) in one
+
+
+def test_parameter_that_an_older_plclogger_did_not_log_is_entered(schema: Schema) -> None:
+    with schema.connect() as connection:
+        register_device(connection, Oven().config)
+        schema.rows("UPDATE component_parameters SET scan = 7")
+        schema.rows("DELETE FROM component_parameters WHERE parameter_id = 12")
+        register_device(connection, Oven().config)
+    assert schema.rows("SELECT parameter_id, scan FROM component_parameters ORDER BY 1") == [
+        (10, 7), (11, 7), (12, 0), (13, 7), (14, 7),
+    ]  # fmt: skip
+
+
+def test_loggers_that_register_the_same_devices_at_once_do_not_lock_each_other_out(schema: Schema) -> None:
+    ovens = [Oven(f"oven-{n}").config for n in range(60)]
+    orders = [ovens, ovens[::-1], ovens[30:] + ovens[:30], ovens[::2] + ovens[1::2]]
+    ready = Barrier(len(orders))
+
+    def register(order: list[DeviceConfig]) -> None:
+        with schema.connect() as connection:
+            ready.wait(30)
+            register_devices(connection, order)
+
+    with ThreadPoolExecutor(len(orders)) as loggers:
+        list(loggers.map(register, orders))
+    assert schema.value("SELECT count(*) FROM component_parameters") == 60 * 5
+
+
+def test_event_is_recorded_once_however_often_it_is_sent(schema: Schema) -> None:
+    event, at = uuid4(), datetime(2024, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+    with schema.connect() as connection:
+        for _ in range(2):
+            record_event(connection, at, "host", "clock step", "the clock was set by -3 s\0", event)
+    assert schema.rows("TABLE logger_events") == [
+        (event, at, "host", "clock step", "the clock was set by -3 s?")
+    ]
+
+
 def test_device_with_another_map_is_refused(schema: Schema) -> None:
     other = parse_device({"device": {"device_id": "oven-1", "seed": 5}, **MAP})
     with schema.connect() as connection:
@@ -260,17 +236,18 @@ def test_device_with_another_map_is_refused(schema: Schema) -> None:
 
 
 @pytest.mark.parametrize(
-    ("statement", "error"),
+    ("statement", "error", "message"),
     [
-        ("SELECT pg_terminate_backend(pg_backend_pid())", DatabaseUnreachable),
-        ("SELECT 1 / 0", DatabaseError),
-        ("SELECT nothing\nFROM nowhere", DatabaseError),
+        ("SELECT pg_terminate_backend(pg_backend_pid())", DatabaseUnreachable, "connection failed: "),
+        ("SET statement_timeout = 1; SELECT pg_sleep(9)", DatabaseUnreachable, "cannot do it now: canceling"),
+        ("SELECT 1 / 0", DatabaseError, "refused: division by zero"),
+        ("SELECT nothing\nFROM nowhere", DatabaseError, "refused: relation"),
     ],
 )
 def test_errors_of_the_database_become_one_line(
-    schema: Schema, statement: str, error: type[DatabaseError]
+    schema: Schema, statement: str, error: type[DatabaseError], message: str
 ) -> None:
-    with schema.connect() as connection, pytest.raises(error) as failed, mapped_errors():
+    with schema.connect() as connection, pytest.raises(error, match=message) as failed, mapped_errors():
         connection.execute(statement.encode())
     assert "\n" not in str(failed.value)
     assert failed.value.exit_code == 1

@@ -76,7 +76,7 @@ def test_every_type_is_loaded_and_survives_the_database(tmp_path: Path) -> None:
     assert (red.bit, green.bit, red.address, green.address) == (0, 15, 9, 9)
     assert (maker.length, maker.width) == (8, 4)
     assert (reset.readable, limit.readable, limit.null_value) == (False, True, -32768)
-    assert [p.parameter_id for p in config.register_map.logged] == [1, 2, 3, 4, 5, 8, 9]
+    assert [p.parameter_id for p in config.register_map.logged] == [1, 2, 3, 4, 5, 6, 8, 9]
     assert config.register_map.junk_gaps == (AddressRange(Table.HOLDING_REGISTER, 40, 2),)
 
 

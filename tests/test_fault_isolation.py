@@ -21,8 +21,9 @@ from fix_faults import Site, serving, units_of
 from waiting import wait_for
 
 from plcsim.device_file import load_device
+from plcsim.endpoint import Endpoint
 from plcsim.faults.rules import FAULT_RULE
-from plcsim.plant import Endpoint, Plant
+from plcsim.plant import Plant
 
 READ_ONE = bytes.fromhex("03 0000 0001")
 ONE = bytes.fromhex("03 02 1234")

@@ -12,8 +12,8 @@ from fix_emulator import ALD_FILE
 from plcsim.control.status import Status
 from plcsim.device_file import load_device
 from plcsim.errors import ConfigError
-from plcsim.fleet.file import EntrySpec, FleetSpec, load_fleet
 from plcsim.fleet.messages import Assignment, packed
+from plcsim.fleet_file import EntrySpec, FleetSpec, load_fleet
 from plcsim.plant import Plant
 from plcsim.server_config import UnitPolicy
 

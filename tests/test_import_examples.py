@@ -18,7 +18,7 @@ from pymodbus.client import ModbusTcpClient
 
 from plcsim.device_file import load_device
 from plcsim.parameters import DataType
-from plcsim.signals import Constant, Missing
+from plcsim.signals import Constant, Missing, Text
 
 FOLDER = Path(__file__).parent.parent / "configs" / "devices"
 INVERTER, SDM630, B23 = (
@@ -67,10 +67,14 @@ def test_each_is_logged_and_what_it_has_not_is_stored_as_such(
     logged = load_device(path).register_map.logged
     signals = {p.parameter_id: p.signal for p in logged}
     scans = schema.value("SELECT count(DISTINCT scan) FROM parameter_value_history")
-    rows = schema.rows("SELECT parameter_id, quality, value FROM parameter_value_history")
+    rows = schema.rows("SELECT parameter_id, quality, value, value_text FROM parameter_value_history")
     assert len(rows) == scans * len(logged) > 0
-    for parameter_id, quality, value in rows:
+    for parameter_id, quality, value, text in rows:
         signal = signals[parameter_id]
+        if isinstance(signal, Text):
+            assert (quality, value, text) == (192, None, signal.value)
+            continue
+        assert text is None
         assert (quality == 192) == (value is not None) == (not isinstance(signal, Missing))
         if isinstance(signal, Constant):
             assert value == pytest.approx(signal.value, rel=1e-6)

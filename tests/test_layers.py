@@ -23,6 +23,7 @@ ALLOWED = {
         "logger.*",
         # the vocabulary that all three share …
         *(f"plcsim.{module}.*" for module in ("parameters", "codec", "limits", "config", "device_file")),
+        "plcsim.fleet_file.*",
         # … and what every command needs: its errors, its options, its event loop
         *(f"plcsim.{module}.*" for module in ("errors", "command", "event_loop")),
     ],
@@ -31,6 +32,7 @@ ALLOWED = {
 
 SERVING_HALF = {
     *("device", "layout", "look_ahead", "parts", "history", "truth", "truth_plan", "writes", "write_journal"),
+    "request_journal",
     *("unit", "scanner", "plant", "runner", "journals", "testing", "protocol.requests", "tcp", "control"),
     *("fleet", "importers", "cli"),
 }
@@ -38,6 +40,7 @@ SERVING_HALF = {
 FOREIGN = {
     "numpy": ["*"],
     "click": [
+        "logger/cli/*",
         "plcsim/command.py",
         "*/cli.py",
         "plcsim/control/fault_cli.py",
@@ -45,7 +48,7 @@ FOREIGN = {
         "plcsim/fleet/run.py",
         "plcsim/fleet/view.py",
     ],
-    "rich": ["*/cli.py", "plcsim/fleet/view.py", "bench/report/*"],
+    "rich": ["*/cli.py", "logger/cli/*", "plcsim/fleet/view.py", "bench/report/*"],
     "pytest": ["plcsim/testing.py"],
     "yaml": ["plcsim/yaml_file.py"],
     "pydantic": ["plcsim/*", "bench/plan.py"],

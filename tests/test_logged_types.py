@@ -18,17 +18,17 @@ from fix_postgres import Schema
 from scripted_plc import ScriptedPlc, asked, frame
 
 from bench.scan_source import PrecomputedScans
-from logger.reading.plc import PlcConnection
-from logger.reading.poller import Reader
-from logger.reading.read_plan import plan_reads
+from logger.reading.plc import Line, PlcConnection
+from logger.reading.reader import Reader
 from logger.scan import Quality, ScanLayout
 from plcsim.device_file import load_device, parse_device
 from plcsim.truth import Truth, Write
 
 MIXED = Path(__file__).parent / "golden" / "mixed.yaml"
 """A device of every data type."""
-LOGGED = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16]
-LEFT_OUT = "4 of 16 parameters are not logged: 1 cannot be read (readable: false), 3 are strings"
+LOGGED = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 15, 16]
+STRINGS = {11: "x", 14: "Symo 10.0-3-M", 15: ""}
+LEFT_OUT = "1 of 16 parameters are not logged: 1 cannot be read (readable: false)"
 
 
 def program(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -39,25 +39,30 @@ def program(module: str, *arguments: object) -> subprocess.CompletedProcess[str]
 def test_plan_says_what_is_left_out() -> None:
     ended = program("logger", "plan", MIXED)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines() == [
-        "1. holding_register 0 to 1: 2 addresses, 1 parameters (set values)",
-        "2. input_register 0 to 23: 24 addresses, 11 parameters (values)",
-        LEFT_OUT,
+    *requests, left_out = ended.stdout.splitlines()
+    assert [request.partition(";")[0] for request in requests] == [
+        "1. holding_register 1 to 2: 2 addresses, 1 parameters (set values)",
+        "2. holding_register 5 to 12: 8 addresses, 1 parameters (set values)",
+        "3. holding_register 13 to 137: 125 addresses, 1 parameters (set values)",
+        "4. input_register 1 to 24: 24 addresses, 12 parameters (values)",
     ]
+    assert requests[0].endswith("ends: 3 to 4: set.hidden cannot be read")
+    assert left_out == LEFT_OUT
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
 def test_a_device_without_anything_to_log_is_refused(tmp_path: Path, command: str) -> None:
-    path = tmp_path / "texts.yaml"
+    path = tmp_path / "commands.yaml"
     path.write_text(
-        "device: {device_id: d}\ngroups:\n  - name: g\n    table: input_register\n    parameters:\n"
-        "      - {id: 1, component: c, name: n, address: 0, type: string, length: 4}\n",
+        "device: {device_id: d}\ngroups:\n  - name: g\n    table: holding_register\n    parameters:\n"
+        "      - {id: 1, component: c, name: n, address: 0, type: uint16, writable: true, readable: false}\n",
         encoding="utf-8",
     )
     ended = program("logger", command, path)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.strip().endswith(
-        "texts.yaml: there is nothing to log; 1 of 1 parameters are not logged: 1 are strings"
+        "commands.yaml: there is nothing to log; 1 of 1 parameters are not logged: 1 cannot be read "
+        "(readable: false)"
     )
     assert len(ended.stderr.splitlines()) == 1
 
@@ -83,6 +88,9 @@ def test_precomputed_scans_are_true_in_the_columns_that_are_logged() -> None:
         )
     }
     assert np.array_equal(scan.values, [true[i] for i in LOGGED], equal_nan=True)
+    assert {LOGGED[column]: text for column, text in scan.texts} == STRINGS
+    missing = [i for i, q in zip(LOGGED, scan.quality, strict=True) if q == Quality.BAD_SENSOR_FAILURE]
+    assert missing == [2, 10]
 
 
 def test_null_values_and_digits_that_are_none_are_read_as_no_number() -> None:
@@ -106,7 +114,7 @@ def test_null_values_and_digits_that_are_none_are_read_as_no_number() -> None:
         async with ScriptedPlc(
             lambda request: [frame(asked(request)[0], bytes((4, 16)) + wire, asked(request)[1])]
         ) as plc:
-            reader = Reader(PlcConnection("127.0.0.1", plc.port, 1, 2.0), plan_reads(config), config)
+            reader = Reader(PlcConnection(Line("127.0.0.1", plc.port), 1, 2.0), config)
             scan = await reader.read(1)
         assert [None if math.isnan(v) else v for v in scan.values] == [None, None, 1.0, None, -32767.0]
         bad, good = Quality.BAD_SENSOR_FAILURE, Quality.GOOD
@@ -133,7 +141,7 @@ def test_every_type_is_stored_as_the_emulator_shows_it_and_verifies(
         "--schema", schema.name, "--interval", "50ms", "--for", "1s",
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines()[0].startswith("mixed-1: 12 parameters in 2 requests")
+    assert ended.stdout.splitlines()[0].startswith("mixed-1: 15 parameters in 4 requests")
     assert ended.stdout.splitlines()[1] == LEFT_OUT
     described = schema.rows("SELECT parameter_id FROM component_parameters ORDER BY 1")
     assert [parameter_id for (parameter_id,) in described] == LOGGED
@@ -143,6 +151,8 @@ def test_every_type_is_stored_as_the_emulator_shows_it_and_verifies(
             "SELECT parameter_id, max(quality) FROM parameter_value_history GROUP BY 1 ORDER BY 1",
         )
     )
+    texts = schema.rows("SELECT DISTINCT parameter_id, value_text FROM parameter_value_history ORDER BY 1")
+    assert {i: text for i, text in texts if text is not None} == STRINGS
     missing = [2, 10]
     assert qualities == {i: 16 if i in missing else 192 for i in LOGGED}
 

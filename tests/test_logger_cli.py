@@ -44,14 +44,6 @@ def run(machine: Emulator, database: str, *options: object) -> list[object]:
     return ["run", ALD_FILE, "--plc", f"127.0.0.1:{machine.port}", "--database", database, *options]
 
 
-@pytest.fixture
-def nobody() -> Iterator[int]:
-    """A port that nobody listens at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        yield free.getsockname()[1]
-
-
 class Guarded(NamedTuple):
     where: str
     """host:port"""
@@ -98,6 +90,13 @@ def guarded() -> Iterator[Guarded]:
         (["--stream", "0"], r"0 is not in the range"),
         (["--nonsense"], r"No such option"),
         (["--schema", ""], r"name of the schema is empty"),
+        (["--spool-max-bytes", "much"], r"'much' is not a size such as 500MB, 2GB or 64MiB"),
+        (["--when-full", "panic"], r"'panic' is not one of 'block', 'drop-oldest'"),
+        (["--workers", "0"], r"0 is not in the range"),
+        (["--keep-days", "0"], r"0 is not in the range"),
+        (["--spool", "/proc/1/spool"], r"--spool /proc/1/spool: cannot be used: "),
+        (["--spool", __file__], r"'--spool': Directory '.*test_logger_cli.py' is a file"),
+        (["--metrics", "127.0.0.1"], r"'127.0.0.1' is not HOST:PORT"),
     ],
 )
 def test_bad_option(machine: Emulator, schema: Schema, options: list[str], line: str) -> None:
@@ -120,27 +119,46 @@ def test_bad_device_file(tmp_path: Path, content: str | None, line: str) -> None
     check(Says(USAGE, line), "run", path)
 
 
-def test_plc_that_cannot_be_reached(schema: Schema, nobody: int) -> None:
-    where, fresh = f"127.0.0.1:{nobody}", f"{schema.name}_fresh"
-    says = Says(AROUND_US, f"the PLC at {where} cannot be reached")
-    check(says, "run", ALD_FILE, "--plc", where, "--database", schema.conninfo, "--schema", fresh)
-    assert schema.value("SELECT to_regnamespace(%s)", fresh) is None
+def test_plc_that_cannot_be_reached_is_waited_for(schema: Schema, nobody: int) -> None:
+    where = f"127.0.0.1:{nobody}"
+    says = Says(0, f"ald-1: the PLC at {where} cannot be reached")
+    check(says, "run", ALD_FILE, "--plc", where, "--database", schema.conninfo, "--schema", schema.name,
+          "--interval", "50ms", "--for", "0.3s")  # fmt: skip
+    assert schema.rows("SELECT DISTINCT quality, value FROM parameter_value_history") == [(8, None)]
 
 
 @pytest.mark.parametrize(
-    ("url", "code", "line"),
+    ("url", "line"),
     [
-        ("postgresql://u:{secret}@127.0.0.1:{nobody}/d", AROUND_US, "cannot be reached: Connection refused"),
-        ("postgresql://u:{secret}@no.such.invalid/d", AROUND_US, "cannot be reached: .*resolve host"),
-        ("postgresql:///d?host=/nowhere", AROUND_US, "cannot be reached: No such file"),
-        ("postgresql://u:{secret}@h:port/d", USAGE, "--database is not a PostgreSQL URL"),
-        ("postgresql://u:{secret}@{secret}@127.0.0.1/d", USAGE, "--database is not a PostgreSQL URL"),
-        ("postgresql://u:{secret}/{secret}@127.0.0.1/d", USAGE, "--database is not a PostgreSQL URL"),
-        ("mysql://u:{secret}@127.0.0.1/d", USAGE, "--database is not a PostgreSQL URL"),
+        ("postgresql://u:{secret}@127.0.0.1:{nobody}/d", "cannot be reached: Connection refused"),
+        ("postgresql://u:{secret}@no.such.invalid/d", "cannot be reached: .*resolve host"),
+        ("postgresql:///d?host=/nowhere", "cannot be reached: No such file"),
     ],
 )
-def test_database_that_cannot_be_used(machine: Emulator, nobody: int, url: str, code: int, line: str) -> None:
-    check(Says(code, line), *run(machine, url.format(secret=SECRET, nobody=nobody)))
+def test_database_that_cannot_be_reached_is_waited_for(
+    machine: Emulator, nobody: int, url: str, line: str
+) -> None:
+    """What was read meanwhile stays in the spool."""
+    arguments = run(machine, url.format(secret=SECRET, nobody=nobody), "--interval", "50ms", "--for", "0.3s")
+    ended = plclogger(*arguments, "--drain", "0.1s")
+    assert (ended.returncode, SECRET in ended.stdout + ended.stderr) == (0, False)
+    assert re.search(f"waiting for the database: .*{line}", ended.stderr)
+    assert len(ended.stderr.splitlines()) == 1
+    assert re.search(r"stopped: 0 scans stored, .* [1-9]\d* in the spool", ended.stdout)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:{secret}@h:port/d",
+        "postgresql://u:{secret}@{secret}@127.0.0.1/d",
+        "postgresql://u:{secret}/{secret}@127.0.0.1/d",
+        "mysql://u:{secret}@127.0.0.1/d",
+    ],
+)
+def test_database_that_has_no_url(machine: Emulator, url: str) -> None:
+    says = Says(USAGE, "--database is not a PostgreSQL URL")
+    check(says, *run(machine, url.format(secret=SECRET)))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +205,7 @@ def test_tables_of_another_version(machine: Emulator, schema: Schema) -> None:
     schema.rows("UPDATE plcsim_schema SET version = 99")
     before = schema.contents()
     check(
-        Says(USAGE, "has version 99; this plclogger knows 1"),
+        Says(USAGE, "has version 99; this plclogger knows 2"),
         *run(machine, schema.conninfo, "--schema", schema.name),
     )
     assert schema.contents() == before
@@ -221,7 +239,15 @@ def test_embedded_database_is_the_default_and_stops_with_the_last(machine: Emula
     folder.rmdir()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["plan", "--help"], ["-h"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["-h"],
+        *([name, "--help"] for name in ("run", "plan", "probe", "status", "void", "quarantine", "maintain")),
+        *(["quarantine", name, "--help"] for name in ("list", "show", "insert", "export")),
+    ],
+)
 def test_help_has_an_example(arguments: list[str]) -> None:
     ended = plclogger(*arguments)
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -91,7 +91,7 @@ def test_what_is_write_only_is_a_hole_to_reads_and_not_logged() -> None:
     text = replace(parameter(2, "string", parameter_id=3), length=2)
     register_map = RegisterMap((parameter(0), command, text))
     assert register_map.readable(HOLDING) == [AddressRange(HOLDING, 0, 1), AddressRange(HOLDING, 2, 1)]
-    assert [p.parameter_id for p in register_map.logged] == [1]
+    assert [p.parameter_id for p in register_map.logged] == [1, 3]
     assert register_map.in_table(HOLDING) == [parameter(0), command, text]
 
 

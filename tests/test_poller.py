@@ -1,180 +1,49 @@
-"""Reading a scan when it is due: each value with its quality, misses as gaps, whatever the PLC does."""
+"""Polling when scans are due: each handed on in order, misses and outages as gaps, whatever the PLC does."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import struct
 import time
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 import pytest
-from fix_scans import BAKING, HEAT, LAMP, NUMBER, RUNNING, TARGET, Oven
-from scripted_plc import Answer, Piece, ScriptedPlc, asked, frame, in_loop, right_answer
+from fix_scans import BAKING, Oven
+from scripted_oven import Kept, but, oven_answer, reader
+from scripted_plc import Piece, ScriptedPlc, in_loop, right_answer
+from waiting import wait_for_async
 
-from logger.reading.plc import PlcConnection
-from logger.reading.poller import Poller, Reader
-from logger.reading.read_plan import plan_reads
+import logger.reading.poller as polling
+from logger.reading.plc import Line, PlcConnection
+from logger.reading.poller import Poller, ProcessState
+from logger.reading.reader import Reader
 from logger.reading.schedule import Due, Schedule
-from logger.scan import Gap, Quality, Scan
+from logger.reading.ticker import Ticker
+from logger.scan import Scan, ScanLayout, StreamKey
+from plcsim.device_file import parse_device
 
 MS = 1_000_000
-FUNCTION_OF = {LAMP: 1, TARGET: 3, RUNNING: 4, NUMBER: 4, HEAT: 4}
+KEY = StreamKey("oven-1", 1)
 
 
-def registers(request: bytes, data: bytes) -> list[Piece]:
-    transaction_id, unit, function, _, _ = asked(request)
-    return [frame(transaction_id, bytes((function, len(data))) + data, unit)]
+async def poll(
+    oven: Oven, plc: ScriptedPlc, sink: Kept, schedule: Schedule, stop: asyncio.Event, **options: Any
+) -> Poller:
+    """Poll the oven until told to stop."""
+    timeout_s = options.pop("timeout_s", 2.0)
+    with Ticker() as ticker:
+        poller = Poller(KEY, reader(oven, plc, timeout_s), schedule, oven.layout, sink, ticker, **options)
+        await poller.run(stop)
+    return poller
 
 
-def oven_answer(
-    running: int = 0, number: int = 0, heat: float = 180.5, target: float = 200.0, lamp: int = 1
-) -> Answer:
-    """A PLC with these values."""
-    data = {
-        1: bytes((lamp,)),
-        3: struct.pack(">f", target),
-        4: struct.pack(">HIf", running, number, heat),
-    }
-    return lambda request: registers(request, data[asked(request)[2]])
+def stop_after(scans: int, stop: asyncio.Event) -> Callable[[Due, Scan], None]:
+    """What ends polling with so many scans."""
+    left = iter(range(scans - 1, -1, -1))
+    return lambda due, scan: stop.set() if next(left) == 0 else None
 
 
-def but(function: int, pieces: list[Piece]) -> Answer:
-    """A PLC that answers one function in another way; a piece of 2 bytes goes out as a PDU."""
-
-    def answer(request: bytes) -> list[Piece]:
-        transaction_id, _, asked_for, _, _ = asked(request)
-        if asked_for != function:
-            return oven_answer()(request)
-        return [frame(transaction_id, p) if isinstance(p, bytes) and len(p) == 2 else p for p in pieces]
-
-    return answer
-
-
-def reader(oven: Oven, plc: ScriptedPlc, timeout_s: float = 2.0) -> Reader:
-    connection = PlcConnection("127.0.0.1", plc.port, 1, timeout_s)
-    return Reader(connection, plan_reads(oven.config), oven.config)
-
-
-def test_scan_holds_every_value_with_the_time_of_its_reply(oven: Oven) -> None:
-    async def scenario() -> None:
-        async with ScriptedPlc(oven_answer(1, BAKING)) as plc:
-            before = time.time_ns() // 1000
-            scan = await reader(oven, plc).read(17)
-            assert scan.number == 17
-            assert scan.values.tolist() == [1.0, BAKING, 180.5, 200.0, 1.0]
-            assert scan.quality.tolist() == [Quality.GOOD] * 5
-            in_order = scan.recorded_at[[LAMP, TARGET, HEAT]]
-            assert before <= in_order[0] < in_order[1] < in_order[2] <= time.time_ns() // 1000
-            assert len(set(scan.recorded_at.tolist())) == 3  # one time a block
-
-    in_loop(scenario())
-
-
-@pytest.mark.parametrize(
-    ("code", "quality"),
-    [(1, 4), (2, 4), (3, 4), (4, 12), (5, 68), (6, 68), (8, 12), (10, 24), (11, 24), (200, 24)],
-)
-@pytest.mark.parametrize("column", [LAMP, TARGET, HEAT])
-def test_refused_block_leaves_the_others(oven: Oven, column: int, code: int, quality: int) -> None:
-    function = FUNCTION_OF[column]
-
-    async def scenario() -> None:
-        async with ScriptedPlc(but(function, [bytes((function | 0x80, code))])) as plc:
-            reading = reader(oven, plc)
-            scan = await reading.read(1)
-            refused = [c for c in range(5) if FUNCTION_OF[c] == function]
-            assert np.isnan(scan.values[refused]).all()
-            assert np.isfinite(np.delete(scan.values, refused)).all()
-            assert scan.quality.tolist() == [quality if c in refused else 192 for c in range(5)]
-            assert reading.errors == 1
-            assert len(plc.writers) == 1
-
-    in_loop(scenario())
-
-
-@pytest.mark.parametrize(
-    ("pieces", "quality", "requests"),
-    [
-        ([b"\x01\x00"], [192, 192, 192, 192, 24], 3),  # a bad reply: the other blocks are still read
-        ([], [24] * 5, 1),  # silence: one timeout a scan is enough
-        ([None], [24] * 5, 1),
-    ],
-    ids=["bad reply", "silence", "close"],
-)
-def test_block_that_fails_and_those_behind_it(
-    oven: Oven, pieces: list[Piece], quality: list[int], requests: int
-) -> None:
-    async def scenario() -> None:
-        async with ScriptedPlc(but(1, pieces)) as plc:
-            scan = await reader(oven, plc, timeout_s=0.2).read(1)
-            assert scan.quality.tolist() == quality
-            assert np.isnan(scan.values).tolist() == [q != 192 for q in quality]
-            assert len(plc.requests) == requests
-
-    in_loop(scenario())
-
-
-def test_plc_that_is_gone_is_not_connected_and_comes_back_by_itself(
-    oven: Oven, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def scenario() -> None:
-        plc = ScriptedPlc(oven_answer())
-        async with plc:
-            reading = reader(oven, plc)
-            assert (await reading.read(1)).quality.tolist() == [192] * 5
-        for outage in (2, 3):
-            cut = await reading.read(10 * outage)  # finds the connection closed, or already nobody there
-            assert set(cut.quality.tolist()) <= {8, 24}
-            gone = await reading.read(10 * outage + 1)
-            assert gone.quality.tolist() == [8] * 5
-            assert np.isnan(gone.values).all()
-            async with plc:  # the same port
-                assert (await reading.read(10 * outage + 2)).quality.tolist() == [192] * 5
-
-    with caplog.at_level(logging.WARNING, "logger"):
-        in_loop(scenario())
-    told = [record.message for record in caplog.records]
-    assert sum("cannot be reached" in message for message in told) == 2  # once an outage
-    assert sum("answers everything again" in message for message in told) == 2
-
-
-@pytest.mark.parametrize(
-    "bits", [0x7FC00000, 0x7F800000, 0xFF800000, 0x7F800001, 0xFFFFFFFF], ids=lambda bits: f"{bits:08x}"
-)
-def test_register_without_a_number_is_a_sensor_failure(oven: Oven, bits: int) -> None:
-    async def scenario() -> None:
-        def answer(request: bytes) -> list[Piece]:
-            if asked(request)[2] == 3:
-                return registers(request, struct.pack(">I", bits))
-            return oven_answer()(request)
-
-        async with ScriptedPlc(answer) as plc:
-            scan = await reader(oven, plc).read(1)
-            assert np.isnan(scan.values[TARGET])
-            assert scan.quality.tolist() == [192, 192, 192, 16, 192]
-
-    in_loop(scenario())
-
-
-class Kept:
-    """A sink that keeps what it is given, with room for so much."""
-
-    def __init__(self, room: int = 10**6) -> None:
-        self.items: list[Scan | Gap] = []
-        self._room = room
-
-    async def wait_for_room(self, stop: asyncio.Event) -> None:
-        if len(self.items) >= self._room:
-            await stop.wait()
-
-    def put(self, item: Scan | Gap) -> None:
-        self.items.append(item)
-
-
-def test_missed_scans_become_gaps_with_their_numbers(oven: Oven) -> None:
-    dues: list[Due] = []
-
+def test_missed_scans_become_gaps_with_their_numbers_and_times(oven: Oven) -> None:
     async def scenario() -> None:
         slow = {6, 10}  # requests, three a scan: the second scan takes longer than four intervals
 
@@ -184,30 +53,48 @@ def test_missed_scans_become_gaps_with_their_numbers(oven: Oven) -> None:
 
         async with ScriptedPlc(answer) as plc:
             sink, stop = Kept(), asyncio.Event()
-
-            def on_scan(due: Due, scan: Scan) -> None:
-                dues.append(due)
-                if len(dues) == 6:
-                    stop.set()
-
-            poller = Poller(reader(oven, plc), Schedule(0.05, 100), oven.layout, sink, BAKING, on_scan)
-            await poller.run(stop)
-            numbers = [
-                n
-                for item in sink.items
-                for n in (
-                    range(item.first_scan, item.last_scan + 1) if isinstance(item, Gap) else [item.number]
-                )
+            apart_ns = time.time_ns() - time.monotonic_ns()
+            poller = await poll(
+                oven,
+                plc,
+                sink,
+                Schedule(0.05, 100),
+                stop,
+                process=ProcessState(BAKING),
+                on_scan=stop_after(6, stop),
+            )
+            assert sink.numbers == list(range(100, sink.numbers[-1] + 1))
+            assert sink.keys == {KEY}
+            assert len(sink.gaps) >= 2
+            assert poller.missed == sum(gap.last_scan - gap.first_scan + 1 for gap in sink.gaps) >= 6
+            assert poller.scans == len(sink.scans) == 6
+            start = sink.scans[0].due_ns
+            assert [scan.due_ns - start for scan in sink.scans] == [
+                (s.number - 100) * 50 * MS for s in sink.scans
             ]
-            gaps = [item for item in sink.items if isinstance(item, Gap)]
-            assert numbers == list(range(100, numbers[-1] + 1))
-            assert len(gaps) >= 2
-            assert poller.missed == sum(gap.last_scan - gap.first_scan + 1 for gap in gaps) >= 6
-            assert poller.scans == len(dues) == 6
-            scans = [item for item in sink.items if isinstance(item, Scan)]
-            start = scans[0].due_ns
-            assert [scan.due_ns - start for scan in scans] == [(s.number - 100) * 50 * MS for s in scans]
-            assert all(scan.started_ns >= scan.due_ns for scan in scans)
+            assert all(scan.started_ns >= scan.due_ns for scan in sink.scans)
+            for gap in sink.gaps:
+                assert gap.reason == "missed: the scan before took too long"
+                for at_us, number in ((gap.first_at, gap.first_scan), (gap.last_at, gap.last_scan)):
+                    due_us = (start + apart_ns) // 1000 + (number - 100) * 50_000
+                    assert abs(at_us - due_us) < 20_000
+
+    in_loop(scenario())
+
+
+def test_what_is_missed_while_the_spool_is_full_says_so(oven: Oven) -> None:
+    class Full(Kept):
+        async def wait_for_room(self, stop: asyncio.Event) -> None:
+            if len(self.scans) == 2 and not self.gaps:
+                until = time.monotonic() + 0.1
+                await wait_for_async(lambda: time.monotonic() > until)
+
+    async def scenario() -> None:
+        async with ScriptedPlc(oven_answer()) as plc:
+            sink, stop = Full(), asyncio.Event()
+            await poll(oven, plc, sink, Schedule(0.02, 1), stop, on_scan=stop_after(4, stop))
+            assert [gap.reason for gap in sink.gaps][:1] == ["missed: the spool was full"]
+            assert sink.numbers == list(range(1, sink.numbers[-1] + 1))
 
     in_loop(scenario())
 
@@ -216,11 +103,23 @@ def test_stop_between_two_scans_ends_at_once(oven: Oven) -> None:
     async def scenario() -> None:
         async with ScriptedPlc(oven_answer()) as plc:
             sink, stop = Kept(), asyncio.Event()
-            poller = Poller(
-                reader(oven, plc), Schedule(3600, 1), oven.layout, sink, on_scan=lambda due, scan: stop.set()
+            await asyncio.wait_for(
+                poll(oven, plc, sink, Schedule(3600, 1), stop, on_scan=lambda due, scan: stop.set()), 5
             )
-            await asyncio.wait_for(poller.run(stop), 5)
-            assert [item.number for item in sink.items if isinstance(item, Scan)] == [1]
+            assert sink.numbers == [1]
+
+    in_loop(scenario())
+
+
+def test_stop_while_waiting_for_the_next_scan_ends_at_once(oven: Oven) -> None:
+    async def scenario() -> None:
+        async with ScriptedPlc(oven_answer()) as plc:
+            sink, stop = Kept(), asyncio.Event()
+            running = asyncio.ensure_future(poll(oven, plc, sink, Schedule(3600, 1), stop))
+            await wait_for_async(lambda: sink.numbers)
+            stop.set()
+            await asyncio.wait_for(running, 5)
+            assert sink.numbers == [1]
 
     in_loop(scenario())
 
@@ -235,9 +134,8 @@ def test_stop_during_a_scan_finishes_it(oven: Oven) -> None:
 
         async with ScriptedPlc(answer) as plc:
             sink = Kept()
-            await Poller(reader(oven, plc), Schedule(0, 1), oven.layout, sink).run(stop)
-            (scan,) = sink.items
-            assert isinstance(scan, Scan)
+            await poll(oven, plc, sink, Schedule(0, 1), stop)
+            (scan,) = sink.scans
             assert scan.quality.tolist() == [192] * 5
 
     in_loop(scenario())
@@ -247,9 +145,7 @@ def test_stop_while_there_is_no_room_ends_at_once(oven: Oven) -> None:
     async def scenario() -> None:
         async with ScriptedPlc(oven_answer()) as plc:
             sink, stop = Kept(room=2), asyncio.Event()
-            running = asyncio.ensure_future(
-                Poller(reader(oven, plc), Schedule(0, 1), oven.layout, sink).run(stop)
-            )
+            running = asyncio.ensure_future(poll(oven, plc, sink, Schedule(0, 1), stop))
             await asyncio.wait({running}, timeout=0.1)
             assert (running.done(), len(sink.items)) == (False, 2)
             stop.set()
@@ -268,16 +164,103 @@ def test_process_goes_on_through_a_scan_that_could_not_read_it(
 
     async def scenario() -> None:
         async with ScriptedPlc(lambda request: script[(len(plc.requests) - 1) // 3](request)) as plc:
+            sink, stop, process = Kept(), asyncio.Event(), ProcessState(before)
+            on_scan = stop_after(len(script), stop)
+            await poll(oven, plc, sink, Schedule(0, 1), stop, process=process, on_scan=on_scan)
+            assert [scan.process_number for scan in sink.scans] == expected
+            assert process.number == expected[-1]
+
+    in_loop(scenario())
+
+
+@pytest.mark.parametrize(
+    ("on_failure", "scans", "gaps"),
+    [("rows", [1, 2, 3, 4, 5, 6, 7, 8], []), ("gap", [1, 7, 8], [(2, 6)])],
+)
+def test_device_that_fails_gives_rows_or_one_gap_never_silence(
+    oven: Oven, on_failure: str, scans: list[int], gaps: list[tuple[int, int]]
+) -> None:
+    """Blocks are refused from the second to the sixth scan."""
+    busy = [oven_answer(), *[lambda request: refusing(request)] * 5, oven_answer(), oven_answer()]
+
+    def refusing(request: bytes) -> list[Piece]:
+        return but(request[7], [bytes((request[7] | 0x80, 4))])(request)
+
+    async def scenario() -> None:
+        async with ScriptedPlc(lambda request: busy[(len(plc.requests) - 1) // 3](request)) as plc:
             sink, stop = Kept(), asyncio.Event()
-            poller = Poller(
-                reader(oven, plc),
-                Schedule(0, 1),
-                oven.layout,
-                sink,
-                before,
-                lambda due, scan: stop.set() if due.number == len(script) else None,
+            on_scan = stop_after(8, stop)
+            poller = await poll(
+                oven, plc, sink, Schedule(0.02, 1), stop, on_failure=on_failure, on_scan=on_scan
             )
-            await poller.run(stop)
-            assert [item.process_number for item in sink.items if isinstance(item, Scan)] == expected
+            if poller.missed:  # a busy machine: the numbers moved
+                assert sink.numbers == list(range(1, sink.numbers[-1] + 1))
+                return
+            assert [scan.number for scan in sink.scans] == scans
+            assert [(gap.first_scan, gap.last_scan) for gap in sink.gaps] == gaps
+            assert poller.failed == 5
+            bad = {q for scan in sink.scans[1:-2] for q in scan.quality.tolist()}
+            assert bad == ({12} if on_failure == "rows" else set())
+            for gap in sink.gaps:
+                assert "device failure" in gap.reason
+                assert 0 < gap.first_at < gap.last_at <= time.time_ns() // 1000
+
+    in_loop(scenario())
+
+
+def test_long_outage_is_written_down_before_its_end_and_at_the_stop(
+    oven: Oven, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "LONGEST_OUTAGE_S", 0.08)
+
+    async def scenario() -> None:
+        plc = ScriptedPlc()
+        async with plc:
+            pass  # its port, and nobody listens there any more
+        sink, stop = Kept(), asyncio.Event()
+        await poll(oven, plc, sink, Schedule(0.02, 1), stop, on_failure="gap", on_scan=stop_after(12, stop))
+        assert sink.scans == []
+        assert len(sink.gaps) >= 2
+        assert sink.numbers == list(range(1, sink.numbers[-1] + 1))
+        assert sink.numbers[-1] >= 12
+        assert all("cannot be reached" in gap.reason or "missed" in gap.reason for gap in sink.gaps)
+
+    in_loop(scenario())
+
+
+def test_device_that_is_gone_does_not_spin_when_polled_as_fast_as_it_goes(oven: Oven) -> None:
+    async def scenario() -> None:
+        plc = ScriptedPlc()
+        async with plc:
+            pass
+        sink, stop = Kept(), asyncio.Event()
+        began = time.monotonic()
+        await poll(oven, plc, sink, Schedule(0, 1), stop, on_scan=stop_after(3, stop))
+        assert time.monotonic() - began >= 0.2  # two pauses between three scans
+        assert all(scan.quality.tolist() == [8] * 5 for scan in sink.scans)
+
+    in_loop(scenario())
+
+
+def test_poll_group_that_does_not_see_the_process_goes_by_the_one_that_does(oven: Oven) -> None:
+    """The oven's targets are read in a group of their own, in a stream of their own."""
+    document = oven.config.to_json()
+    document["logging"] = {"poll_groups": {"slow": {"interval_s": 5.0}}}
+    document["groups"][2]["poll"] = "slow"
+    config = parse_device(document)
+    layout = ScanLayout(config, "slow")
+    assert (layout.size, layout.shows_process, ScanLayout(config).shows_process) == (1, False, True)
+
+    async def scenario() -> None:
+        async with ScriptedPlc(oven_answer()) as plc:
+            sink, stop, process = Kept(), asyncio.Event(), ProcessState(BAKING)
+            slow = Reader(PlcConnection(Line("127.0.0.1", plc.port), 1, 2.0), config, "slow")
+            with Ticker() as ticker:
+                await Poller(
+                    StreamKey("oven-1", 2), slow, Schedule(0, 1), layout, sink, ticker, process,
+                    on_scan=stop_after(1, stop),
+                ).run(stop)  # fmt: skip
+            assert [(s.process_number, s.values.tolist()) for s in sink.scans] == [(BAKING, [1.0])]
+            assert [request[7] for request in plc.requests] == [1]  # nothing but its coil
 
     in_loop(scenario())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logger.reading.read_plan import ReadBlock, left_out, plan_reads
+from logger.reading.read_plan import ReadBlock, Refused, explain, left_out, plan_reads
 from plcsim.config import DeviceConfig
 from plcsim.device_file import load_device, parse_device
 from plcsim.errors import ConfigError
@@ -186,13 +186,111 @@ def mixed() -> DeviceConfig:
     return parse_device({"device": {"device_id": "d"}, "groups": [table]})
 
 
-def test_only_numbers_that_can_be_read_are_asked_for() -> None:
+def test_only_what_can_be_read_is_asked_for() -> None:
     config = mixed()
     blocks = [(b.address, b.count, [p.parameter_id for p in b.parameters]) for b in plan_reads(config)]
-    assert blocks == [(0, 2, [1, 2, 3]), (4, 8, [5, 7])]
-    assert left_out(config) == (
-        "3 of 8 parameters are not logged: 1 cannot be read (readable: false), 2 are strings"
+    assert blocks == [(0, 2, [1, 2, 3]), (4, 8, [5, 6, 7]), (12, 125, [8])]
+    assert left_out(config) == "1 of 8 parameters are not logged: 1 cannot be read (readable: false)"
+
+
+def with_max_gap(max_gap: int | None) -> list[tuple[int, int]]:
+    items = [(0, "uint16", "a"), (3, "uint16", "a"), (4, "uint16", "a")]
+    document = device(items, gaps=[(0, 10)]).to_json()
+    document["modbus"]["max_gap"] = max_gap
+    return [(b.address, b.count) for b in plan_reads(parse_device(document))]
+
+
+@pytest.mark.parametrize(
+    ("max_gap", "blocks"),
+    [
+        (None, [(0, 10)]),
+        (4, [(0, 10)]),
+        (3, [(0, 5), (9, 1)]),
+        (2, [(0, 1), (4, 1), (9, 1)]),
+        (0, [(0, 1), (4, 1), (9, 1)]),
+    ],
+)
+def test_a_request_passes_over_no_more_addresses_than_it_may(
+    max_gap: int | None, blocks: list[tuple[int, int]]
+) -> None:
+    assert with_max_gap(max_gap) == blocks
+
+
+def test_each_request_says_why_it_starts_and_ends_where_it_does() -> None:
+    items = [
+        (0, "uint16", "a"),
+        (1, "uint16", "b"),
+        (0, "float32", "c"),
+        (0, "float32", "c"),
+        (7, "uint16", "d"),
+    ]
+    document = device(items, {"c"}, [(8, 6)], most=5).to_json()
+    document["modbus"]["max_gap"] = 5
+    told = [(e.written, e.groups, e.starts, e.ends) for e in explain(parse_device(document))]
+    assert told == [
+        (
+            "holding_register 0 to 0",
+            ("a",),
+            "the first that is polled",
+            "1 to 1: a hole, no parameter and not in readable_gaps",
+        ),
+        (
+            "holding_register 2 to 6",
+            ("b", "c"),
+            "where the one before had to end",
+            "c.p5 is 7 addresses further on; max_gap is 5",
+        ),
+        (
+            "holding_register 14 to 14",
+            ("d",),
+            "where the one before had to end",
+            "the last that is polled of its table",
+        ),
+    ]
+
+
+def test_what_ends_a_request_is_the_limit_that_does() -> None:
+    items = [(0, "float32", "a"), (0, "float32", "b"), (0, "float32", "b")]
+    first, _ = explain(device(items, {"b"}, [], 5))
+    assert first.ends == "with the group 'b' it would take 6 addresses; max_registers is 5"
+    first, second = explain(mixed())[:2]
+    assert first.ends == "2 to 3: c.p4 cannot be read"
+    assert second.ends == "with c.p8 it would take 133 addresses; max_registers is 125"
+    refused = Refused(frozenset({2, 3}), frozenset({(Table.HOLDING_REGISTER, 10)}))
+    told = [(e.written, e.ends) for e in explain(mixed(), refused=refused)]
+    assert told[:3] == [
+        ("holding_register 0 to 0", "1 to 3: c.p2 is refused by the device"),
+        ("holding_register 4 to 9", "the device refuses to read on to 10"),
+        ("holding_register 10 to 11", "with c.p8 it would take 127 addresses; max_registers is 125"),
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(small_devices(), st.sets(st.integers(1, 7)), st.sets(st.integers(0, 20)))
+def test_plan_without_what_is_refused_keeps_the_rules(
+    made: tuple[DeviceConfig, int], ids: set[int], cuts: set[int]
+) -> None:
+    config, _ = made
+    starts = {p.address for p in config.register_map.parameters}  # where a cut was ever found
+    refused = Refused(
+        frozenset(ids), frozenset((Table.HOLDING_REGISTER, address) for address in cuts & starts)
     )
+    blocks = plan_reads(config, refused=refused)
+    read = [p.parameter_id for block in blocks for p in block.parameters]
+    assert sorted(read) == [
+        p.parameter_id for p in config.register_map.parameters if p.parameter_id not in ids
+    ]
+    forbidden = {
+        a for p in config.register_map.parameters if p.parameter_id in ids for a in range(p.address, p.end)
+    }
+    for block in blocks:
+        assert not forbidden & set(range(block.address, block.end))
+        assert not any(block.address < cut < block.end for cut in cuts & starts)
+        if block.piece_of:
+            assert {p.group for p in block.parameters} == {block.piece_of}
+    for group in config.register_map.consistent_groups:
+        mine = [block for block in blocks if any(p.group == group for p in block.parameters)]
+        assert len(mine) <= 1 or all(block.piece_of == group for block in mine)
 
 
 def test_nothing_is_said_where_everything_is_logged() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fix_scans import BAKING, HEAT, LAMP, NUMBER, RUNNING, START_US, TARGET, Oven
 
-from logger.scan import Quality, ScanLayout
+from logger.scan import Quality, ScanLayout, Text, batch_of
 from plcsim.device_file import load_device
 
 ALD = Path(__file__).parent.parent / "configs" / "ald.yaml"
@@ -86,16 +87,16 @@ def test_good_with_a_remark_is_not_taken_for_plain_good(oven: Oven) -> None:
     scan.quality[LAMP] = 216  # good, local override: the number must be stored as it is
     batch = oven.batch(scan)
     assert (batch.has_bad, batch.last_scan_is_good) == (True, False)
-    assert batch.newest_good().value[LAMP] == scan.values[LAMP]
+    assert batch.newest_usable().value[LAMP] == scan.values[LAMP]
 
 
-def test_newest_good_value_of_each_parameter(oven: Oven) -> None:
+def test_newest_usable_value_of_each_parameter(oven: Oven) -> None:
     batch = oven.batch(
         oven.scan(5, bad={RUNNING: BAD}),
         oven.scan(6, bad={LAMP: BAD, RUNNING: BAD}),
         oven.scan(7, bad={HEAT: Quality.BAD_SENSOR_FAILURE, LAMP: BAD, RUNNING: BAD}),
     )
-    now = batch.newest_good()
+    now = batch.newest_usable()
     assert np.isnan(now.value[RUNNING])
     assert now.value[[HEAT, TARGET, LAMP]].tolist() == [602.0, 703.0, 504.0]
     assert now.scan.tolist() == [0, 7, 6, 7, 5]
@@ -105,3 +106,24 @@ def test_newest_good_value_of_each_parameter(oven: Oven) -> None:
     assert now.quality.tolist() == [BAD, 192, Quality.BAD_SENSOR_FAILURE, 192, BAD]
     assert now.attempt_scan.tolist() == [7] * 5
     assert now.attempt_at.tolist() == [START_US + 7_000_000 + column for column in range(5)]
+
+
+def test_batch_counts_as_the_database_does(oven: Oven) -> None:
+    batch = batch_of(oven.run_of(1, 2), oven.layout, offset=40)
+    assert (batch.first_scan, batch.last_scan) == (41, 42)
+    assert batch.scan.tolist() == [41] * 5 + [42] * 5
+    assert batch.newest_usable().scan.tolist() == [42] * 5
+
+
+def test_batch_knows_its_texts_by_row(oven: Oven) -> None:
+    first, second, third = oven.run_of(1, 3)
+    for scan in (first, second, third):
+        scan.values[LAMP] = np.nan
+    texts = (Text(LAMP, "on"),)
+    batch = oven.batch(replace(first, texts=texts), second, replace(third, texts=(Text(LAMP, ""),)))
+    assert batch.texts == ((LAMP, "on"), (10 + LAMP, ""))
+    assert batch.last_scan_is_good
+    assert batch.usable.reshape(3, 5)[:, LAMP].tolist() == [True, False, True]
+    assert not oven.batch(first).last_scan_is_good  # a value that is neither a number nor a text
+    now = oven.batch(replace(first, texts=texts), second).newest_usable()
+    assert (now.scan[LAMP], now.texts) == (1, ((LAMP, "on"),))

@@ -103,3 +103,17 @@ def test_interval_zero_is_due_whenever_the_last_scan_is_done(clock: Clock) -> No
 def test_it_runs_on_the_monotonic_clock_by_default() -> None:
     before = time.monotonic_ns()
     assert before <= Schedule(1.0, 1).next_due().due_ns <= time.monotonic_ns()
+
+
+@pytest.mark.parametrize(
+    ("late_ms", "first_ms"), [(0, 300), (300, 300), (1299, 300), (1300, 1300), (7350, 7300)]
+)
+def test_what_was_due_before_polling_began_is_not_missed(clock: Clock, late_ms: int, first_ms: int) -> None:
+    """A thousand devices take a second to get ready; each keeps its phase."""
+    schedule = Schedule(1.0, 41, clock, START + 300 * MS)
+    clock.now += late_ms * MS
+    schedule.begin()
+    assert schedule.next_due() == Due(41, START + first_ms * MS, 0)
+    schedule.begin()  # only before the first
+    clock.now = START + (first_ms + 3500) * MS
+    assert schedule.next_due() == Due(44, START + (first_ms + 3000) * MS, 2)

@@ -50,7 +50,7 @@ HISTORY_TAMPERED = {
         update(HISTORY, "recorded_at = recorded_at + interval '1us'", row(13)),
         {"I2": 1, "I6": 1},
     ),
-    "time endless": (update(HISTORY, "recorded_at = 'infinity'", row(3)), {"I6": 1}),
+    "time of another day": (update(HISTORY, "recorded_at = now()", row(3)), {"I1": 1, "I6": 1}),
     "row deleted": (f"DELETE FROM {HISTORY} {row(3)}", {"I1": 1, "I5": 1, "I6": 1}),
     "row twice": (copy_of(HISTORY, row(3)), {"I1": 1, "I5": 1, "I6": 1}),
     "row once more in another scan": (copy_of(HISTORY, row(3), scan="4"), {"I1": 1, "I5": 1, "I6": 1}),

@@ -39,6 +39,25 @@ def test_hash_of_a_gap_is_what_its_description_says() -> None:
     assert gap_hash(GAP, "oven-1", 2, TRANSACTION, PREVIOUS) == expected
 
 
+@pytest.mark.parametrize("times", [(1, 0), (0, 1), (10**15, 10**15 + 4)])
+def test_hash_of_a_gap_with_times_is_what_its_description_says(times: tuple[int, int]) -> None:
+    gap = replace(GAP, first_at=times[0], last_at=times[1])
+    expected = recomputed_hash(PREVIOUS, 2, 5, 9, "oven-1", TRANSACTION, None, reason=GAP.reason, times=times)
+    assert gap_hash(gap, "oven-1", 2, TRANSACTION, PREVIOUS) == expected
+    assert expected != gap_hash(GAP, "oven-1", 2, TRANSACTION, PREVIOUS)
+
+
+def test_hash_covers_texts_and_where_they_stand(batch: Batch) -> None:
+    hashes = set()
+    for texts in ((), ((2, "äh"),), ((3, "äh"),), ((2, "äh"), (3, "")), ((2, ""), (3, "äh"))):
+        expected = recomputed_hash(
+            PREVIOUS, 2, 3, 4, "oven-1", TRANSACTION, PROCESS, rows_of(batch), texts=texts
+        )
+        hashes.add(batch_hash(replace(batch, texts=texts), 2, PROCESS, PREVIOUS))
+        assert expected in hashes
+    assert len(hashes) == 5
+
+
 def test_hashes_do_not_change_from_release_to_release(batch: Batch) -> None:
     assert batch_hash(batch, 2, PROCESS, PREVIOUS).hex() == (
         "2ef2410b1e567ba8b4bf8b948fa920e5f647da6518cd6b630db6b505396d8405"

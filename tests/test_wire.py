@@ -20,6 +20,8 @@ from logger.repositories.wire import (
     Int4Array,
     Int8Array,
     PgArray,
+    TextArray,
+    Timestamptz,
     TimestamptzArray,
     register_arrays,
 )
@@ -113,6 +115,26 @@ def test_any_floats_have_the_bytes_of_psycopg(values: list[float]) -> None:
 def test_int_of_other_width_is_sent_in_the_width_of_the_array() -> None:
     narrow, wide = np.array([1, 2], dtype=np.int16), np.array([1, 2], dtype=np.int64)
     assert Int4Array(narrow).to_binary() == Int4Array(wide).to_binary()
+
+
+@pytest.mark.parametrize("texts", [[(0, "a")], [(1, ""), (3, "Ä€𝄞")], [(n, str(n)) for n in range(4)]])
+def test_texts_arrive_among_nulls(schema: Schema, texts: list[tuple[int, str]]) -> None:
+    with schema.connect() as connection:
+        row = connection.execute("SELECT %s", (TextArray(4, texts),)).fetchone()
+    assert row == ([dict(texts).get(n) for n in range(4)],)
+    assert TextArray(4, texts).to_binary() == by_psycopg([dict(texts).get(n) for n in range(4)])
+
+
+def test_text_with_a_nul_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(psycopg.DataError, match="no text with a NUL"):
+        TextArray(2, [(1, "a\0b")]).to_binary()
+
+
+@pytest.mark.parametrize("at", TIMES)
+def test_one_moment_arrives_to_the_microsecond(schema: Schema, at: int) -> None:
+    with schema.connect() as connection:
+        row = connection.execute("SELECT %s, pg_typeof(%s)::text", (Timestamptz(at), Timestamptz(at)))
+        assert row.fetchone() == (instants([at])[0], "timestamp with time zone")
 
 
 def test_dumpers_belong_to_one_connection_only(schema: Schema) -> None:

@@ -1,250 +1,143 @@
-"""Scans -> transactions: a thread that stores what has gathered, oldest first, exactly once.
+"""Spool -> database: what the spool has accepted is stored by a few writers, exactly once, and then released.
 
-One thread owns the database connection, so that neither side waits for the other: while a
-transaction is under way the next scans are read. What gathers meanwhile goes into one transaction
-(scans of one process, without a gap), because current values are paid for once a transaction.
-
-After an error whose outcome is unknown the stream's row in the database says what was stored: it
-stands where it stood, or where one of our own attempts put it (an old connection may commit late).
-What is stored waits no more, the rest is tried again. If the row stands anywhere else, somebody else
-moved it: then nothing is dropped, and the forwarder fails.
+due -> read -> Scan -> spool -> FORWARDER -> transaction -> release. Each writer is a thread with a
+connection of its own and its share of the streams (`writer.py`); what goes into a transaction is decided in
+`gathering.py`, what a failure asks for in `retry.py`, where streams stand in `anchoring.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import random
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import count
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import psycopg
+from psycopg import Connection
 
-from logger.database import first_line
-from logger.errors import DatabaseUnreachable, StreamMoved
-from logger.repositories import Repository
-from logger.scan import Batch, Gap, Scan, ScanLayout, batch_of
-from logger.streams import StreamHead
+from logger.forwarding.deadline import GRACE_S, Watchdog
+from logger.forwarding.figures import ForwarderFigures, Stored, summed
+from logger.forwarding.gathering import Lane, StreamSpec
+from logger.forwarding.intake import Intake
+from logger.forwarding.settings import Ending, ForwarderSettings
+from logger.forwarding.writer import Writer
+from logger.scan import StreamKey
+from logger.spool import Quarantine, Spool
 
 log = logging.getLogger(__name__)
 
-MAX_SCANS_A_BATCH = 20
-MAX_WAITING = 1000
-"""Scans kept in memory while the database is slow or away; then the poller waits and scans are missed."""
-_BACK_OFF_S = (0.1, 5.0)
-_MOST_UNKNOWN = 100
-"""Attempts of unknown outcome that are remembered, the newest."""
+__all__ = ["Forwarder", "ForwarderFigures", "ForwarderSettings", "Stored", "StreamSpec"]
+
 _LAST_WORD_S = 1.0
-"""How long after the time for draining the thread may take to give up by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One transaction that was proven to be committed."""
-
-    batch: Batch
-    scans: tuple[Scan, ...]
-    started_ns: int
-    committed_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """What one transaction was to store: the oldest that waits."""
-
-    what: Batch | Gap
-    scans: tuple[Scan, ...] = ()
-    started_ns: int = field(default_factory=time.monotonic_ns)
+"""How long a writer may take to end once its connection was cut."""
 
 
 class Forwarder:
-    """Stores scans and gaps in the order in which they are put; a Sink for a poller.
+    """Stores what the spool has accepted, oldest first, until it is closed.
 
-    `open_repository` connects and is called again after a lost connection; it raises
-    DatabaseUnreachable while there is no database. Any other error ends the thread: `failed` holds it.
+    `open_connection` connects; it raises DatabaseUnreachable while there is no database. `prepare` is
+    called on every new connection before a stream is opened: it makes the tables and registers the
+    devices where they are missing. All callbacks are called in the writers' threads.
     """
 
     def __init__(
         self,
-        open_repository: Callable[[], Repository],
-        layout: ScanLayout,
+        spool: Spool,
+        streams: Sequence[StreamSpec],
+        open_connection: Callable[[], Connection[Any]],
+        prepare: Callable[[Connection[Any]], None],
+        settings: ForwarderSettings,
+        quarantine: Quarantine,
         on_stored: Callable[[Stored], None] = lambda stored: None,
-        max_scans_a_batch: int = MAX_SCANS_A_BATCH,
-        max_waiting: int = MAX_WAITING,
     ) -> None:
-        self._open_repository = open_repository
-        self._layout = layout
-        self._on_stored = on_stored
-        self._max_scans_a_batch = max_scans_a_batch
-        self._max_waiting = max_waiting
-        self._waiting: deque[Scan | Gap] = deque()
-        self._unknown: dict[StreamHead, _Attempt] = {}
-        """Attempts that may have been committed, by where they would have put the stream."""
-        self._failures = 0
-        self._changed = threading.Condition()
-        self._closing = False
-        self._give_up_at = float("inf")
-        self._room: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
-        self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
+        self._spool = spool
+        self._ending = Ending()
+        self._watchdog = Watchdog(settings.deadline_s, GRACE_S)
+        self._strangers: set[StreamKey] = set()
+        self._lanes = lanes = [Lane(spec, spool.first_new(spec.key)) for spec in streams]
+        count = min(settings.writers, len(lanes))
+        self._writers = [
+            Writer(
+                lanes[n::count],
+                spool,
+                quarantine,
+                settings,
+                open_connection,
+                prepare,
+                self._watchdog,
+                self._ending,
+                on_stored,
+                self._on_lost,
+            )
+            for n in range(count)
+        ]
+        owner_of = {key: writer.inbox for writer in self._writers for key in writer.lanes}
+        self._intake = Intake(spool, owner_of, settings.max_held_rows, self._on_stranger)
+        self._threads = [
+            threading.Thread(target=self._run, args=(writer,), name=f"writer-{n}", daemon=True)
+            for n, writer in enumerate(self._writers)
+        ]
         self.failed: BaseException | None = None
+        """Why nothing is stored any more: every stream is lost, or a bug ended a thread."""
         self.on_failure: Callable[[], None] = lambda: None
-        self.reconnects = 0
-        self._repository = open_repository()
-        self.next_scan = self._repository.head.last_scan + 1
-        """Number of the first scan that continues the stream."""
-        self.process_number = self._repository.process_number
-        """The process that was running when the stream was last written."""
 
     def start(self) -> None:
-        self._thread.start()
-
-    def put(self, item: Scan | Gap) -> None:
-        """Take what comes next in the stream; returns at once."""
-        with self._changed:
-            self._waiting.append(item)
-            self._changed.notify()
-
-    @property
-    def waiting(self) -> int:
-        """Scans and gaps that are not stored yet."""
-        return len(self._waiting)
-
-    async def wait_for_room(self, stop: asyncio.Event) -> None:
-        """Return when fewer than `max_waiting` scans wait, or when `stop` is set."""
-        while self._is_full() and not stop.is_set():
-            loop, room = asyncio.get_running_loop(), asyncio.Event()
-            self._room = (loop, room)
-            if self._is_full():
-                ends = [loop.create_task(event.wait()) for event in (room, stop)]
-                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-                for end in ends:
-                    end.cancel()
+        self._watchdog.start()
+        for writer, thread in zip(self._writers, self._threads, strict=True):
+            writer.intake = self._intake
+            thread.start()
 
     def close(self, drain_s: float = 10.0) -> int:
-        """Store what waits, for at most `drain_s`; returns how many items could not be stored."""
-        if self._thread.ident is None:  # never started
-            self._repository.close()
-            return len(self._waiting)
-        with self._changed:
-            self._closing = True
-            self._give_up_at = time.monotonic() + drain_s
-            self._changed.notify()
-        self._thread.join(drain_s + _LAST_WORD_S)
-        if self._thread.is_alive():
-            self.failed = DatabaseUnreachable(f"the database gave no answer in {drain_s:g} s")
-        return len(self._waiting)
+        """Store what the spool has accepted, for at most `drain_s`; returns how many items stay in it."""
+        self._intake.is_dry = False  # whatever it was: ask once more
+        self._ending.begun.set()
+        until = time.monotonic() + drain_s
+        started = [thread for thread in self._threads if thread.ident is not None]
+        for thread in started:
+            thread.join(max(0.0, until - time.monotonic()))
+        self._ending.over.set()
+        if any(thread.is_alive() for thread in started):
+            self._watchdog.cut_all(f"the time to drain ({drain_s:g} s) is over")
+        until = time.monotonic() + _LAST_WORD_S
+        for thread in started:
+            thread.join(max(0.0, until - time.monotonic()))
+        self._watchdog.close()
+        return self._spool.figures().depth
 
-    def _run(self) -> None:
+    @property
+    def state(self) -> str:
+        """One line: "storing", "waiting for the database: …" or "stopped: …"."""
+        if self.failed is not None:
+            return f"stopped: {self.failed}"
+        return next((writer.trouble for writer in self._writers if writer.trouble), "storing")
+
+    def figures(self) -> ForwarderFigures:
+        backlog = {key: count for writer in self._writers for key, count in writer.backlog.items()}
+        lost = {lane.key: str(lane.lost) for lane in self._lanes if lane.lost is not None}
+        return summed([writer.counts for writer in self._writers], backlog, lost)
+
+    def _run(self, writer: Writer) -> None:
         try:
-            while self._wait_for_work():
-                self._store_next()
-        except BaseException as exc:  # noqa: BLE001 - the thread's top: whoever waits for us is told
-            self.failed = exc
+            writer.run()
+        except BaseException as exc:  # the thread's top: whoever waits is told
+            log.exception("a writer ended by a bug; what is not stored stays in the spool")
+            self._fail(exc)
+
+    def _on_lost(self) -> None:
+        lost = [lane.lost for lane in self._lanes if lane.lost is not None]
+        if len(lost) == len(self._lanes):
+            self._fail(lost[-1])
+
+    def _fail(self, why: BaseException) -> None:
+        if self.failed is None:
+            self.failed = why
             self.on_failure()
-        finally:
-            self._tell_room()
-            self._repository.close()
 
-    def _is_full(self) -> bool:
-        return len(self._waiting) >= self._max_waiting and self.failed is None
-
-    def _wait_for_work(self) -> bool:
-        with self._changed:
-            while not self._waiting and not self._closing:
-                self._changed.wait()
-            return bool(self._waiting)
-
-    def _store_next(self) -> None:
-        attempt = self._next_attempt()
-        try:
-            if isinstance(attempt.what, Gap):
-                self._repository.record_gap(attempt.what)
-            else:
-                self._repository.store(attempt.what)
-        except (psycopg.OperationalError, psycopg.InternalError, StreamMoved) as exc:
-            self._find_out(attempt, exc)
-        else:
-            self._release(attempt)
-        self._tell_room()
-
-    def _release(self, attempt: _Attempt) -> None:
-        """The attempt is proven to be committed: what it held waits no more."""
-        if not isinstance(attempt.what, Gap):
-            self._on_stored(Stored(attempt.what, attempt.scans, attempt.started_ns, time.monotonic_ns()))
-        self._unknown.clear()
-        self._failures = 0
-        for _ in range(max(1, len(attempt.scans))):
-            self._waiting.popleft()
-
-    def _find_out(self, attempt: _Attempt, failure: psycopg.Error | StreamMoved) -> None:
-        """After a failure: read where the stream stands, and go on from there."""
-        before, attempted = self._repository.head, self._repository.attempted
-        if attempted is not None and not self._repository.is_certain:
-            self._unknown[attempted] = attempt
-            while len(self._unknown) > _MOST_UNKNOWN:
-                del self._unknown[next(iter(self._unknown))]
-        self._failures += 1
-        if isinstance(failure, psycopg.Error):
-            log.warning("storing failed, trying again: %s", first_line(failure))
-            if self._failures > 1:
-                self._pause(self._failures, failure)
-        self._reopen()
-        head = self._repository.head
-        if head in self._unknown:
-            self._release(self._unknown[head])
-        elif head != before:
-            raise StreamMoved(
-                f"the stream stands at scan {head.last_scan}, where this logger did not put it: is "
-                "another logger using it?"
+    def _on_stranger(self, key: StreamKey) -> None:
+        if key not in self._strangers:
+            self._strangers.add(key)
+            log.error(
+                "the spool holds scans of stream %d of %s, which is not logged here: they stay until it is",
+                key.stream_id,
+                key.device_id,
             )
-        elif isinstance(failure, StreamMoved):
-            raise failure
-
-    def _next_attempt(self) -> _Attempt:
-        """What goes into the next transaction: one gap, or contiguous scans of one process."""
-        first = self._waiting[0]
-        if isinstance(first, Gap):
-            return _Attempt(first)
-        scans = [first]
-        for i in range(1, min(len(self._waiting), self._max_scans_a_batch)):
-            item = self._waiting[i]
-            if isinstance(item, Gap) or item.process_number != first.process_number:
-                break
-            scans.append(item)
-        started_ns = time.monotonic_ns()  # combining them is part of the transaction's time
-        return _Attempt(batch_of(scans, self._layout), tuple(scans), started_ns)
-
-    def _reopen(self) -> None:
-        self._repository.close()
-        for attempt in count(1):
-            try:
-                self._repository = self._open_repository()
-            except (DatabaseUnreachable, psycopg.OperationalError) as exc:
-                log.warning("no database, trying again: %s", exc)
-                self._pause(attempt, exc)
-            else:
-                self.reconnects += 1
-                return
-
-    def _pause(self, failures: int, failure: Exception) -> None:
-        """Wait, longer each time; once the time for draining is over, raise the failure instead."""
-        shortest, longest = _BACK_OFF_S
-        seconds = random.uniform(shortest, min(longest, shortest * 2 ** min(failures, 16)))
-        with self._changed:
-            if not self._closing:  # a stop ends the pause
-                self._changed.wait_for(lambda: self._closing, seconds)
-                return
-            left = self._give_up_at - time.monotonic()
-            if left <= 0:
-                raise failure
-            self._changed.wait(min(seconds, left))
-
-    def _tell_room(self) -> None:
-        if self._room is not None and not self._is_full():
-            loop, event = self._room
-            self._room = None
-            loop.call_soon_threadsafe(event.set)

@@ -3,165 +3,141 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
-import numpy as np
-
-from logger.errors import BadReply, ExceptionReply, PlcError, PlcUnreachable
-from logger.reading.plc import PlcConnection
-from logger.reading.read_plan import ReadBlock
+from logger.reading.reader import Reader
 from logger.reading.schedule import Due, Schedule
-from logger.scan import Gap, Quality, Scan, ScanLayout
-from plcsim.codec import Codec
-from plcsim.config import DeviceConfig
-from plcsim.limits import ExceptionCode
+from logger.reading.ticker import Ticker
+from logger.scan import Gap, Item, Scan, ScanLayout, StreamKey
 
-log = logging.getLogger(__name__)
-
-_QUALITY_OF_EXCEPTION: dict[int, Quality] = {
-    ExceptionCode.ILLEGAL_FUNCTION: Quality.BAD_CONFIGURATION_ERROR,
-    ExceptionCode.ILLEGAL_DATA_ADDRESS: Quality.BAD_CONFIGURATION_ERROR,
-    ExceptionCode.ILLEGAL_DATA_VALUE: Quality.BAD_CONFIGURATION_ERROR,
-    ExceptionCode.DEVICE_FAILURE: Quality.BAD_DEVICE_FAILURE,
-    ExceptionCode.ACKNOWLEDGE: Quality.UNCERTAIN_LAST_USABLE,
-    ExceptionCode.DEVICE_BUSY: Quality.UNCERTAIN_LAST_USABLE,
-    8: Quality.BAD_DEVICE_FAILURE,  # memory parity error
-}
-
-_LAST_S = 0.002
-_MOST_COMPLAINTS = 20
-"""Different errors that are logged before the PLC is well again; garbage would never end."""
+LONGEST_OUTAGE_S = 60.0
+"""An outage that is one gap record is written down this often, so that nobody waits for its end."""
+_SPIN_PAUSE_NS = 100_000_000
+"""Between two scans of a device that fails at once, if it is to be polled as fast as it goes."""
 
 
 class Sink(Protocol):
-    """Takes scans and gaps in order."""
+    """Takes the scans and gaps of many streams, each stream's in order."""
 
     async def wait_for_room(self, stop: asyncio.Event) -> None:
-        """Return when `put` will take another scan, or when `stop` is set."""
+        """Return when `put` will take another item, or when `stop` is set."""
 
-    def put(self, item: Scan | Gap) -> None:
-        """Take what comes next in the stream."""
-
-
-class Reader:
-    """Reads one scan: all blocks in turn, each value with its quality and the time of its reply."""
-
-    def __init__(self, plc: PlcConnection, blocks: Sequence[ReadBlock], config: DeviceConfig) -> None:
-        index_of = {p.parameter_id: i for i, p in enumerate(config.register_map.logged)}
-        self._plc = plc
-        self._size = len(index_of)
-        self._blocks = [
-            (
-                block,
-                Codec(block.parameters, block.table, block.address),
-                np.array([index_of[p.parameter_id] for p in block.parameters]),
-            )
-            for block in blocks
-        ]
-        self.errors = 0
-        """Blocks that could not be read."""
-        self._complaints: set[str] = set()
-        """What has been logged since the last scan without an error."""
-
-    async def read(self, number: int) -> Scan:
-        """One scan; what cannot be read is NaN with a quality that says why."""
-        values = np.full(self._size, np.nan)
-        quality = np.full(self._size, Quality.GOOD, dtype=np.int16)
-        recorded_at = np.empty(self._size, dtype=np.int64)
-        started_ns = time.monotonic_ns()
-        errors_before, unreachable = self.errors, None
-        for block, codec, columns in self._blocks:
-            try:
-                if unreachable:  # one timeout a scan is enough
-                    raise unreachable
-                data = await self._plc.read(block)
-                values[columns] = codec.decode(data)
-            except PlcError as exc:
-                unreachable = exc if isinstance(exc, PlcUnreachable) else None
-                self._count(exc)
-                quality[columns] = _quality_of(exc)
-            recorded_at[columns] = time.time_ns() // 1000
-        not_a_number = ~np.isfinite(values)
-        if not_a_number.any():
-            values[not_a_number] = np.nan
-            quality[not_a_number & (quality == Quality.GOOD)] = Quality.BAD_SENSOR_FAILURE
-        if self._complaints and self.errors == errors_before:
-            self._complaints.clear()
-            log.warning("the PLC answers everything again")
-        return Scan(number, values, quality, recorded_at, started_ns=started_ns)
-
-    def _count(self, exc: PlcError) -> None:
-        self.errors += 1
-        if str(exc) not in self._complaints and len(self._complaints) < _MOST_COMPLAINTS:
-            self._complaints.add(str(exc))
-            log.warning("%s", exc)
+    def put(self, key: StreamKey, item: Item) -> None:
+        """Take what comes next in the stream; returns at once."""
 
 
-def _quality_of(exc: PlcError) -> Quality:
-    if isinstance(exc, ExceptionReply):
-        return _QUALITY_OF_EXCEPTION.get(exc.code, Quality.BAD_COMMUNICATION)
-    if isinstance(exc, BadReply):
-        return Quality.BAD_COMMUNICATION
-    return Quality.BAD_NOT_CONNECTED if "reached" in str(exc) else Quality.BAD_COMMUNICATION
+@dataclass(slots=True)
+class ProcessState:
+    """Which process a device runs: what one of its poll groups shows holds for all of them."""
+
+    number: int | None = None
+    """The PLC's number of it; None while idle."""
+
+
+@dataclass(slots=True)
+class _Outage:
+    """Scans that read nothing, and are to be one gap record."""
+
+    first: Scan
+    last: Scan
+    reason: str
+
+    def gap(self) -> Gap:
+        first_at, last_at = int(self.first.recorded_at.min()), int(self.last.recorded_at.max())
+        return Gap(self.first.number, self.last.number, self.reason, first_at, last_at)
 
 
 class Poller:
-    """Reads a device's scans when they are due and hands them on."""
+    """Reads the scans of one stream when they are due and hands them on."""
 
     def __init__(
         self,
+        key: StreamKey,
         reader: Reader,
         schedule: Schedule,
         layout: ScanLayout,
         sink: Sink,
-        process_number: int | None = None,
+        ticker: Ticker,
+        process: ProcessState | None = None,
+        on_failure: Literal["rows", "gap"] = "rows",
         on_scan: Callable[[Due, Scan], None] = lambda due, scan: None,
     ) -> None:
+        self._key = key
         self._reader = reader
         self._schedule = schedule
         self._layout = layout
         self._sink = sink
-        self._process_number = process_number
+        self._ticker = ticker
+        self._process = process or ProcessState()
+        self._on_failure = on_failure
         self._on_scan = on_scan
+        self._outage: _Outage | None = None
         self.scans = 0
         self.missed = 0
+        self.failed = 0
+        """Scans that read nothing."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set; the scan in hand is finished."""
-        while not stop.is_set():
-            await self._sink.wait_for_room(stop)
-            if stop.is_set():
-                return
-            due = self._schedule.next_due()
-            if not await _wait_until(due.due_ns, stop):
-                return
-            if due.missed:
-                self.missed += due.missed
-                gap = Gap(due.number - due.missed, due.number - 1, "missed: the scan before took too long")
-                self._sink.put(gap)
-            scan = await self._reader.read(due.number)
-            self._process_number = self._layout.process_number(scan.values, self._process_number)
-            scan = scan.timed(due.due_ns, self._process_number)
-            self.scans += 1
-            self._on_scan(due, scan)
-            self._sink.put(scan)
-
-
-async def _wait_until(due_ns: int, stop: asyncio.Event) -> bool:
-    """Wait for a time on the monotonic clock; False if told to stop before.
-
-    Timers of the event loop are a millisecond early or late, so the last two are slept through.
-    """
-    while (delay := (due_ns - time.monotonic_ns()) / 1e9) > 0:
-        if delay <= _LAST_S:
-            time.sleep(delay)  # noqa: ASYNC251 - nothing else is due in this loop meanwhile
-            continue
+        self._schedule.begin()
         try:
-            await asyncio.wait_for(stop.wait(), delay - _LAST_S)
-        except TimeoutError:
-            continue
-        return False
-    return True
+            while not stop.is_set():
+                asked_ns = time.monotonic_ns()
+                await self._sink.wait_for_room(stop)
+                full_ns = time.monotonic_ns() - asked_ns
+                due = self._schedule.next_due()
+                if not await self._ticker.wait_until(due.due_ns, stop):
+                    return
+                if due.missed:
+                    self._record_missed(due, full_ns)
+                await self._scan(due)
+                if self._reader.failure and self._schedule.interval_ns == 0:
+                    await self._ticker.wait_until(time.monotonic_ns() + _SPIN_PAUSE_NS, stop)
+        finally:
+            self._end_outage()
+
+    async def _scan(self, due: Due) -> None:
+        scan = await self._reader.read(due.number)
+        if self._layout.shows_process:
+            self._process.number = self._layout.process_number(scan.values, self._process.number)
+        scan = scan.timed(due.due_ns, self._process.number)
+        self.scans += 1
+        self._on_scan(due, scan)
+        failure = self._reader.failure
+        self.failed += bool(failure)
+        if failure and self._on_failure == "gap":
+            self._go_on_failing(scan, failure)
+            return
+        self._end_outage()
+        self._sink.put(self._key, scan)
+
+    def _record_missed(self, due: Due, full_ns: int) -> None:
+        self.missed += due.missed
+        interval_ns = self._schedule.interval_ns
+        first_ns = due.due_ns - due.missed * interval_ns
+        apart_ns = time.time_ns() - time.monotonic_ns()
+        why = "the spool was full" if full_ns >= interval_ns else "the scan before took too long"
+        self._end_outage()
+        gap = Gap(
+            due.number - due.missed,
+            due.number - 1,
+            f"missed: {why}",
+            (first_ns + apart_ns) // 1000,
+            (due.due_ns - interval_ns + apart_ns) // 1000,
+        )
+        self._sink.put(self._key, gap)
+
+    def _go_on_failing(self, scan: Scan, reason: str) -> None:
+        if self._outage is None:
+            self._outage = _Outage(scan, scan, reason)
+        self._outage.last = scan
+        if scan.due_ns - self._outage.first.due_ns >= LONGEST_OUTAGE_S * 1e9:
+            self._end_outage()
+
+    def _end_outage(self) -> None:
+        if self._outage is not None:
+            self._sink.put(self._key, self._outage.gap())
+            self._outage = None

@@ -14,5 +14,5 @@ class BaselineRepository(Repository):
 
     name = "baseline"
 
-    def _statement(self, batch: Batch) -> tuple[str, dict[str, Any]]:
-        return statements.BASELINE, {}
+    def statement(self, batch: Batch) -> tuple[str, dict[str, Any]]:
+        return statements.baseline(bool(batch.texts)), {}

@@ -1,7 +1,7 @@
-"""Runs a prepared statement in one call of libpq: a fifth less time a transaction than psycopg's cursors.
+"""Runs prepared statements in calls of libpq itself: a fifth less time a transaction than psycopg's cursors.
 
-psycopg waits for an answer in a loop of its own, so that other things can happen meanwhile; a writer
-that owns its connection has nothing else to do. Parameters go in binary, as psycopg dumps them.
+psycopg waits for an answer in a loop of its own, so that other things can happen meanwhile; a thread
+that writes has nothing else to do. Parameters go in binary, as psycopg dumps them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 from psycopg import Connection, pq
-from psycopg.adapt import Dumper, PyFormat, Transformer
+from psycopg.adapt import Buffer, Dumper, PyFormat, Transformer
 
 _names = count(1)
 
@@ -22,14 +22,11 @@ class PreparedStatement:
     """A statement with named parameters, prepared when it is first run.
 
     A parameter has the type of its first value in every run; None may stand for any. Where the first
-    value is None the statement must say the type by a cast. The connection is one that
-    `logger.database.connect` made: psycopg must not prepare statements of its own on it, for it
-    deallocates all of them, ours too, after a rollback.
+    value is None the statement must say the type by a cast. Its only row begins with a bigint.
     """
 
     def __init__(self, connection: Connection[Any], statement: str, example: Mapping[str, Any]) -> None:
         self._pgconn = connection.pgconn
-        self._encoding = connection.info.encoding
         self._name = f"plcsim_{next(_names)}".encode()
         self._parameters = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
         self._formats = [pq.Format.BINARY] * len(self._parameters)
@@ -42,32 +39,66 @@ class PreparedStatement:
             for name, value in zip(self._parameters, values, strict=True)
         ]
         result = self._pgconn.prepare(self._name, numbered.encode(), oids)
-        self._check(result, pq.ExecStatus.COMMAND_OK)
+        if result.status != pq.ExecStatus.COMMAND_OK:
+            raise error_of(self._pgconn, result)
 
-    def first_value(self, values: Mapping[str, Any]) -> int:
-        """Run it; the first column of its only row, a bigint. Raises psycopg.Error."""
-        dumped = [
+    def run(self, values: Mapping[str, Any]) -> int:
+        """Run it; the first column of its only row. Raises psycopg.Error."""
+        dumped, binary = self.dump(values), pq.Format.BINARY
+        result = self._pgconn.exec_prepared(self._name, dumped, self._formats, binary)  # type: ignore[arg-type]
+        return first_value(self._pgconn, result)
+
+    def send(self, dumped: list[Buffer | None]) -> None:
+        """Send it in pipeline mode; `first_value` reads what it is answered."""
+        binary = pq.Format.BINARY
+        self._pgconn.send_query_prepared(self._name, dumped, self._formats, binary)
+
+    def dump(self, values: Mapping[str, Any]) -> list[Buffer | None]:
+        """Values as they are sent; raises psycopg.DataError for what PostgreSQL cannot take."""
+        return [
             None if (value := values[name]) is None else self._dumper(name, value).dump(value)
             for name in self._parameters
         ]
-        result = self._pgconn.exec_prepared(
-            self._name,
-            dumped,  # type: ignore[arg-type]  # None is NULL, which its annotation forgets
-            self._formats,
-            pq.Format.BINARY,
-        )
-        self._check(result, pq.ExecStatus.TUPLES_OK)
-        return int.from_bytes(result.get_value(0, 0) or b"", "big", signed=True)
 
     def _dumper(self, name: str, value: Any) -> Dumper:
         if name not in self._dumpers:
             self._dumpers[name] = self._transformer.get_dumper(value, PyFormat.BINARY)  # type: ignore[assignment]
         return self._dumpers[name]
 
-    def _check(self, result: pq.abc.PGresult, expected: pq.ExecStatus) -> None:
-        if result.status == expected:
-            return
-        if self._pgconn.status == pq.ConnStatus.BAD:
-            reason = self._pgconn.error_message.decode(self._encoding, "replace").strip()
-            raise psycopg.OperationalError(reason or "the connection is lost")
-        raise psycopg.errors.error_from_result(result, encoding=self._encoding)
+
+class Session:
+    """A connection and what is prepared on it; streams and repositories of one connection share a plan.
+
+    The connection is one that `logger.database.connect` made: psycopg must not prepare statements of
+    its own on it, for it deallocates all of them, ours too, after a rollback.
+    """
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self.connection = connection
+        self.pgconn = connection.pgconn
+        self._prepared: dict[str, PreparedStatement] = {}
+
+    def prepared(self, statement: str, example: Mapping[str, Any]) -> PreparedStatement:
+        """The statement, prepared now if it is not yet; raises psycopg.Error."""
+        if statement not in self._prepared:
+            self._prepared[statement] = PreparedStatement(self.connection, statement, example)
+        return self._prepared[statement]
+
+    @property
+    def status(self) -> pq.TransactionStatus:
+        return pq.TransactionStatus(self.pgconn.transaction_status)
+
+
+def first_value(pgconn: pq.abc.PGconn, result: pq.abc.PGresult) -> int:
+    """The bigint that a result's only row begins with; raises psycopg.Error."""
+    if result.status != pq.ExecStatus.TUPLES_OK:
+        raise error_of(pgconn, result)
+    return int.from_bytes(result.get_value(0, 0) or b"", "big", signed=True)
+
+
+def error_of(pgconn: pq.abc.PGconn, result: pq.abc.PGresult | None) -> psycopg.Error:
+    """What a result says that is not the one expected; where it says nothing, the connection is lost."""
+    if result is not None and result.error_field(pq.DiagnosticField.SQLSTATE):
+        return psycopg.errors.error_from_result(result)
+    reason = pgconn.error_message.decode("utf-8", "replace").strip()
+    return psycopg.OperationalError(reason or "the connection is lost")

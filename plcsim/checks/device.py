@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from plcsim.checks.parameters import Place, check_parameter
+from plcsim.checks.polling import check_polling
 from plcsim.checks.process import check_process
 from plcsim.checks.signals import check_signals
 from plcsim.config import DeviceConfig, GroupSpec, ParameterSpec
@@ -30,6 +31,7 @@ def check_device(config: DeviceConfig) -> None:
     _check_gaps(config)
     _check_groups(config)
     check_process(config)
+    check_polling(config)
     check_signals(config)
 
 

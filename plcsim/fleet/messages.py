@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plcsim.plant import Endpoint
+from plcsim.endpoint import Endpoint
 
 _LENGTH = struct.Struct(">I")
 
@@ -24,6 +24,7 @@ class Assignment:
 
     endpoints: tuple[Endpoint, ...]
     journal_folder: Path | None
+    request_journal: Path | None
     life: int
     """0 at first; how often a worker was restarted in this place."""
 

@@ -11,19 +11,25 @@ import click
 from plcsim.control.socket import default_socket
 from plcsim.errors import InputError, PlcsimError
 from plcsim.event_loop import new_event_loop
-from plcsim.fleet.file import Fleet, load_fleet
 from plcsim.fleet.process import cores, start_workers
 from plcsim.fleet.supervisor import Supervisor
 from plcsim.fleet.view import new_view
 from plcsim.fleet.worker import work
+from plcsim.fleet_file import Fleet, load_fleet
 from plcsim.plant import raise_file_limit
+from plcsim.request_journal import open_request_journal
 
 _FILES_BESIDE = 64
 """What a worker has open besides its listening sockets and journals."""
 
 
 def run_fleet(
-    path: Path, processes: int | None, journal_folder: Path | None, control: Path | None, as_json: bool
+    path: Path,
+    processes: int | None,
+    journal_folder: Path | None,
+    control: Path | None,
+    as_json: bool,
+    request_journal: Path | None = None,
 ) -> None:
     """Serve a fleet until SIGINT or SIGTERM.
 
@@ -33,11 +39,15 @@ def run_fleet(
     fleet = load_fleet(path)
     if journal_folder:
         _make_folder(journal_folder)
+    if request_journal:
+        open_request_journal(request_journal).close()  # a problem is told before anything starts
     count = min(processes or fleet.processes or cores(), len(fleet.endpoints))
     _check_file_limit(fleet, count, journal_folder is not None)
     view, socket = new_view(as_json), control or default_socket(fleet.name)
     gc.freeze()  # what is loaded stays as it is, so that the workers share its memory
-    supervisor = Supervisor(fleet, start_workers(count, work), view, _say, journal_folder, socket)
+    supervisor = Supervisor(
+        fleet, start_workers(count, work), view, _say, journal_folder, socket, request_journal
+    )
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(supervisor.run())
 

@@ -22,13 +22,14 @@ from plcsim.control.status import (
     ended_with,
     with_faults_of,
 )
+from plcsim.endpoint import Endpoint
 from plcsim.errors import InputError, PlcsimError
-from plcsim.fleet.file import Fleet
 from plcsim.fleet.link import Link
 from plcsim.fleet.messages import Assignment
 from plcsim.fleet.process import WorkerProcess, start_worker
 from plcsim.fleet.view import View
-from plcsim.plant import Endpoint, places_of
+from plcsim.fleet_file import Fleet
+from plcsim.plant import places_of
 from plcsim.runner import first_of
 
 _STATUS_S = 1.0
@@ -74,11 +75,13 @@ class Supervisor:
         say: Say,
         journal_folder: Path | None = None,
         control: Path | None = None,
+        request_journal: Path | None = None,
     ) -> None:
         self._name = fleet.name
         self._view = view
         self._say = say
         self._journal_folder = journal_folder
+        self._request_journal = request_journal
         self._control = control
         self._posts = [
             _Post(number, share, Link(worker))
@@ -122,7 +125,7 @@ class Supervisor:
         )
 
     async def _assign(self, post: _Post) -> None:
-        assignment = Assignment(post.endpoints, self._journal_folder, post.restarts)
+        assignment = Assignment(post.endpoints, self._journal_folder, self._request_journal, post.restarts)
         ports = await post.link.assign(assignment)
         # a worker that is started again must come back where its clients look for it
         post.endpoints = tuple(

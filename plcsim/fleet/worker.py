@@ -57,7 +57,7 @@ async def _work(pair: socket.socket) -> None:
         assignment: Assignment = await next_message(reader)
         async with AsyncExitStack() as stack:
             try:
-                journals = stack.enter_context(FleetJournals(assignment.journal_folder, assignment.life))
+                journals = stack.enter_context(_journals(assignment))
                 plant = Plant(assignment.endpoints, recorders=journals.of_device)
                 await stack.enter_async_context(plant)
             except PlcsimError as exc:
@@ -73,6 +73,10 @@ async def _work(pair: socket.socket) -> None:
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
+
+
+def _journals(assignment: Assignment) -> FleetJournals:
+    return FleetJournals(assignment.journal_folder, assignment.life, assignment.request_journal)
 
 
 async def _answer(plant: Plant, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -17,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from plcsim.config import DeviceConfig
 from plcsim.device_file import check_device, load_device
+from plcsim.endpoint import Endpoint
 from plcsim.faults.rules import FaultField
 from plcsim.names import NO_NAME, Name
-from plcsim.plant import Endpoint
 from plcsim.server_config import ServerSpec, UnitPolicy
-from plcsim.yaml_file import Complaint, load_yaml
+from plcsim.yaml_file import Complaint, has_key, load_yaml
 
 MAX_DEVICES = 10_000
 MAX_UNIT_ID = 247
@@ -121,6 +121,24 @@ def load_fleet(path: Path) -> Fleet:
 
     file = load_yaml(path, FleetFile, check)
     return Fleet(file.fleet.name, tuple(endpoints), file.fleet.processes)
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """What a file names: one device, or all of a fleet."""
+
+    name: str
+    """The device's id, or the fleet's name."""
+    configs: tuple[DeviceConfig, ...]
+
+
+def load_devices(path: Path) -> Devices:
+    """Load a device file or a fleet file, whichever it is. Raises ConfigError: one line."""
+    if has_key(path, "devices"):
+        fleet = load_fleet(path)
+        return Devices(fleet.name, tuple(config for e in fleet.endpoints for config in e.devices))
+    config = load_device(path)
+    return Devices(config.device.device_id, (config,))
 
 
 Place = tuple[str | int, ...]
