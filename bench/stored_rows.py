@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -122,7 +122,7 @@ def executions_of(connection: Connection[Any], device_id: str, stream_id: int) -
 
 def history_chunks(
     connection: Connection[Any], device_id: str, stream_id: int, chunk_rows: int = CHUNK_ROWS
-) -> Iterator[Rows]:
+) -> Generator[Rows, None, None]:
     """Rows of a stream by scan and parameter, in chunks that end anywhere; one at least."""
     statement = sql.SQL(_COPY).format(sql.Literal(device_id), sql.Literal(stream_id))
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
@@ -170,14 +170,11 @@ def _rows(parts: list[bytes]) -> Rows:
     """Rows as COPY sent them, one a part; the end mark and what is empty are none."""
     size = _ROW.itemsize
     parts = [part for part in parts if len(part) >= size]
-    texts = [(i, part[size:].decode()) for i, part in enumerate(parts) if len(part) > size]
-    for i, _ in texts:
-        parts[i] = parts[i][:size]
-    rows = np.frombuffer(b"".join(parts), dtype=_ROW)
+    rows = np.frombuffer(b"".join([part[:size] for part in parts]), dtype=_ROW)
     native = np.empty(len(rows), dtype=_NATIVE)
     for name in (*(name for name, _ in _FIELDS), "text_bytes"):
         native[name] = rows[name]
-    for i, text in texts:
-        native["text"][i] = text
+    for i in np.flatnonzero(native["text_bytes"] >= 0):
+        native["text"][i] = parts[i][size:].decode()
     native["recorded_at"] += POSTGRES_EPOCH_US
     return native

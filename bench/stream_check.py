@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 from uuid import UUID
 
@@ -63,31 +64,35 @@ class StreamCheck:
         reinserted = reinsertions_of(connection, device_id, self._stream_id)
         for each in reinserted:
             self._due.setdefault(each.scan, []).append(each)
-        reader = RowReader(history_chunks(connection, device_id, self._stream_id))
-        expected_scan, previous = 1, GENESIS
+        with closing(history_chunks(connection, device_id, self._stream_id)) as chunks:
+            reader = RowReader(chunks)
+            end, previous = self._check_ledger(ledger, reader)
+            if scans := reader.scans_left():
+                self._violated(self._complete, f"{scans} scans behind the last transaction", scans)
+        self._contiguous.checked += 1
+        if head is None:
+            self._violated(self._contiguous, "logging_streams has no row of it")
+        elif end != head.last_scan:
+            self._violated(self._contiguous, f"ledger ends at {end}, stream at {head.last_scan}")
+        if head is not None and previous != head.head_hash:
+            self._violated(self._chained, "the last transaction is not the head of the stream")
+        self._check_reinserted()
+        self._flush_values()
+        return reader.read, reinserted
+
+    def _check_ledger(self, ledger: Sequence[LedgerRow], reader: RowReader) -> tuple[int, bytes]:
+        """Check each transaction with its rows; returns the last scan and the head of the chain."""
+        last_scan, previous = 0, GENESIS
         for row in ledger:
-            self._check_contiguity(row, expected_scan)
+            self._check_contiguity(row, last_scan + 1)
             rows = reader.up_to(row.last_scan)
             if row.gap is None:
                 self._check_scans(row, rows)
             else:
                 self._check_gap(row, rows)
             previous = self._check_link(row, rows, previous)
-            expected_scan = row.last_scan + 1
-        self._contiguous.checked += 1
-        if head is None:
-            self._violated(self._contiguous, "logging_streams has no row of it")
-        elif expected_scan - 1 != head.last_scan:
-            self._violated(
-                self._contiguous, f"ledger ends at {expected_scan - 1}, stream at {head.last_scan}"
-            )
-        if head is not None and previous != head.head_hash:
-            self._violated(self._chained, "the last transaction is not the head of the stream")
-        if scans := reader.scans_left():
-            self._violated(self._complete, f"{scans} scans behind the last transaction", scans)
-        self._check_reinserted()
-        self._flush_values()
-        return reader.read, reinserted
+            last_scan = row.last_scan
+        return last_scan, previous
 
     def _check_contiguity(self, row: LedgerRow, expected_scan: int) -> None:
         self._contiguous.checked += 1

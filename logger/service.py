@@ -39,6 +39,8 @@ _PATIENCE_S = 1.0
 """How long reading waits for the first answer of the database: one that refuses us is told at once."""
 _SWITCH_S = 0.0005
 """How long a thread may keep the others waiting: reading must not wait for what storing computes."""
+_MOST_LOST = 5
+"""Streams that are not stored any more, of which the alarms tell one by one."""
 _FULL = 0.8
 """Of the spool's bytes: from there on it is an alarm."""
 
@@ -84,7 +86,7 @@ class _Service:
         self._storing = Storing(settings, streams, spool, self._latencies, hooks.on_stored)
         self._housekeeper = Housekeeper(self._storing.connect, settings.keep_days)
         self._polling: Polling | None = None
-        self._stopping = self._ended = False
+        self._has_asked = self._stopping = self._ended = False
         self._seen = Figures()
 
     @property
@@ -128,6 +130,7 @@ class _Service:
             raise
         except DatabaseError as exc:
             log.debug("no database yet: %s", exc)  # the forwarder tries again, and says so
+        self._has_asked = True
         self._forwarder.start()
         self._housekeeper.start()
 
@@ -195,7 +198,7 @@ class _Service:
             cpu_s=time.process_time(),
             stopping=self._stopping,
             ended=self._ended,
-            database=self._forwarder.state,
+            database=self._forwarder.state if self._has_asked else "waiting for the database",
             alarms=self._alarms(),
             parameters=self._parameters,
             requests=self._requests,
@@ -231,6 +234,8 @@ class _Service:
             alarms.append("the spool is full")
         elif spool.bytes > _FULL * limit:
             alarms.append(f"the spool is {100 * spool.bytes / limit:.0f} % full")
+        lost = self._forwarder.figures().lost
+        alarms += [f"not stored any more: {why}" for why in list(lost.values())[:_MOST_LOST]]
         if spool.last_error:
             alarms.append(f"the spool's disk: {spool.last_error}")
         return alarms

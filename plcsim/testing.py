@@ -227,13 +227,23 @@ class FleetDevice:
 class RunningFleet:
     """A `plcsim fleet` process and its workers; a context manager that ends them."""
 
-    def __init__(self, fleet_file: Path | str, processes: int | None = None) -> None:
+    def __init__(
+        self,
+        fleet_file: Path | str,
+        processes: int | None = None,
+        journal_folder: Path | None = None,
+        request_journal: Path | None = None,
+    ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="plcsim-"))
         self._control = self._folder / "control.sock"
         self._said = (self._folder / "stderr").open("w+", encoding="utf-8")
         command = [sys.executable, "-m", "plcsim", "fleet", str(fleet_file), "--control", str(self._control)]
         if processes:
             command += ["--processes", str(processes)]
+        if journal_folder:
+            command += ["--journal-dir", str(journal_folder)]
+        if request_journal:
+            command += ["--request-journal", str(request_journal)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self._said)
         self.devices: list[FleetDevice] = []
 

@@ -65,6 +65,7 @@ class Storing:
         if self._is_closed:
             return 0
         self._is_closed = True
+        self.spool.flush(10)
         left = self.forwarder.close(drain_s)
         self.spool.close()
         return left

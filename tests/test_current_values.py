@@ -192,37 +192,34 @@ def test_texts_are_stored_and_stand_as_the_current_value(
     assert schema.value("SELECT count(value_text) FROM parameter_value_history") == 3
 
 
+QUALITIES: list[tuple[int, float, bool]] = [
+    (Quality.UNCERTAIN_LIMITS_EXCEEDED, 500.0, True),
+    (Quality.BAD_SENSOR_FAILURE, 501.0, False),
+    (Quality.UNCERTAIN_LAST_USABLE, 502.0, True),
+    (63, 503.0, False),
+    (64, 504.0, True),
+    (Quality.UNCERTAIN_LIMITS_EXCEEDED, np.nan, False),
+    (216, 505.0, True),  # good, local override
+    (Quality.GOOD, np.nan, False),
+]
+"""Quality, value, and whether a parameter's current value moves there."""
+
+
 @pytest.mark.parametrize("others", [{}, {LAMP: BAD}], ids=["alone", "beside a bad one"])
-@pytest.mark.parametrize(
-    ("quality", "value", "moves"),
-    [
-        (Quality.UNCERTAIN_LIMITS_EXCEEDED, 500.0, True),
-        (Quality.UNCERTAIN_LAST_USABLE, 500.0, True),
-        (64, 500.0, True),
-        (216, 500.0, True),  # good, local override
-        (63, 500.0, False),
-        (Quality.BAD_SENSOR_FAILURE, 500.0, False),
-        (Quality.UNCERTAIN_LIMITS_EXCEEDED, np.nan, False),
-        (Quality.GOOD, np.nan, False),
-    ],
-)
 def test_current_value_is_the_newest_that_is_not_bad_and_is_there(
-    schema: Schema,
-    kind: Kind,
-    oven: Oven,
-    quality: int,
-    value: float,
-    moves: bool,
-    others: dict[int, Quality],
+    schema: Schema, kind: Kind, oven: Oven, others: dict[int, Quality]
 ) -> None:
     stream = schema.stream(kind, oven.config)
     stream.store(oven.batch(oven.scan(1)))
-    scan = oven.scan(2, bad=others)
-    scan.values[HEAT], scan.quality[HEAT] = value, quality
-    stream.store(oven.batch(scan))
-    now = schema.rows(NOW)[HEAT]
-    assert now[:3] == ((500.0, 2, at(2, HEAT)) if moves else (102.0, 1, at(1, HEAT)))
-    assert now[5:] == (quality, 2, at(2, HEAT))
+    stands = (102.0, 1, at(1, HEAT))
+    for number, (quality, value, moves) in enumerate(QUALITIES, 2):
+        scan = oven.scan(number, bad=others)
+        scan.values[HEAT], scan.quality[HEAT] = value, quality
+        stream.store(oven.batch(scan))
+        if moves:
+            stands = (value, number, at(number, HEAT))
+        now = schema.rows(NOW)[HEAT]
+        assert (now[:3], now[5:]) == (stands, (quality, number, at(number, HEAT))), (quality, value)
 
 
 def test_streams_of_poll_groups_move_their_own_parameters_only(schema: Schema, oven: Oven) -> None:

@@ -33,8 +33,13 @@ def put(run: Storing, items: Sequence[Item], most_waiting: int = 5) -> Iterator[
     """Hand the items over as fast as they are stored; yields each before."""
     for item in items:
         yield item
-        run.put(item)
-        wait_for(lambda: run.waits() < most_waiting or run.forwarder.failed, 20, "scans to be stored")
+        run.spool.put(OVEN_1, item)
+        wait_for(lambda: waits(run) < most_waiting or run.forwarder.failed, 20, "scans to be stored")
+
+
+def waits(run: Storing) -> int:
+    """Items that were put and are not stored, accepted or not."""
+    return run.spool.next_number(OVEN_1) - run.spool.first_unreleased(OVEN_1)
 
 
 def check(run: Storing, items: Sequence[Item]) -> None:
@@ -122,7 +127,8 @@ def test_many_streams_in_one_transaction_lose_and_repeat_nothing(
     run.start()
     for number in range(1, most + 1):
         for key, oven in run.ovens.items():
-            run.put(oven.scan(number, BAKING if number // 9 % 2 else None), key=key)
+            run.spool.put(key, oven.scan(number, BAKING if number // 9 % 2 else None))
+        run.spool.flush(10)
         wait_for(lambda: run.waits() < 20, 20, "scans to be stored")
     proxy.fate = lambda request: None
     assert run.close() == 0

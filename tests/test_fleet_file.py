@@ -105,8 +105,8 @@ def test_devices_of_a_template_share_all_but_their_identity(tmp_path: Path) -> N
     assert len({id(config.groups) for config in configs}) == 1
     assert len({id(config.register_map) for config in configs}) == 1
     assert len({config.sha256 for config in configs}) == 100  # nothing stale is shared
-    alone = len(packed(Assignment(fleet.endpoints[:1], None, 0)))
-    assert len(packed(Assignment(fleet.endpoints, None, 0))) < 3 * alone
+    alone = len(packed(Assignment(fleet.endpoints[:1], None, None, 0)))
+    assert len(packed(Assignment(fleet.endpoints, None, None, 0))) < 3 * alone
     plant = Plant(fleet.endpoints)
     assert len({id(unit.device._layout) for unit in plant.units.values()}) == 1
 

@@ -58,11 +58,14 @@ def test_logger_may_start_and_be_killed_before_it_ever_sees_a_database(
     assert stored_values(schema) == as_logged(oven.run_of(1, 3))
 
 
-def test_stored_scans_that_the_spool_still_has_are_trimmed_by_the_row(
-    schema: Schema, oven: Oven, storing: Start, tmp_path: Path
+@pytest.mark.parametrize("is_anchored", [True, False])
+def test_stored_scans_that_the_spool_still_has_are_trimmed(
+    schema: Schema, oven: Oven, storing: Start, tmp_path: Path, is_anchored: bool
 ) -> None:
-    """As after a kill -9 between the commit and the release; a smaller batch does not matter."""
+    """As after a kill -9 between the commit and the release; without the anchor, as from an old copy."""
     run = storing()
+    if is_anchored:
+        run.spool.set_offset(OVEN_1, 0)
     run.put(*oven.run_of(1, 10), Gap(11, 14, "missed"), *oven.run_of(15, 16))
     shutil.copytree(tmp_path / "spool", tmp_path / "killed" / "spool")
     run.start()

@@ -145,7 +145,7 @@ def test_silent_unit_is_left_alone_and_its_neighbours_are_not_held_up(
             well, silent = PlcConnection(line, 1, 2.0), PlcConnection(line, 2, timeout_s)
             silent._back_off._chance = lambda: 1.0
             taken = await tried(silent, 10)
-            waited = sum(t >= timeout_s for t in taken)
+            waited = sum(t >= 0.9 * timeout_s for t in taken)  # timers may end a little early
             assert (silent.state, silent.figures.timeouts) == ("unresponsive", waited)
             began = time.monotonic()
             assert (await well.read(BLOCK)).tolist() == RIGHT

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fix_emulator import Emulator
+from fix_logger import spool_of
 from fix_plant import Plant, TrueStream, violations
 from fix_postgres import Schema
 from scripted_plc import ScriptedPlc, asked, frame
@@ -138,7 +139,7 @@ def test_every_type_is_stored_as_the_emulator_shows_it_and_verifies(
     emulator = start_emulator(MIXED)
     ended = program(
         "logger", "run", MIXED, "--plc", f"127.0.0.1:{emulator.port}", "--database", schema.conninfo,
-        "--schema", schema.name, "--interval", "50ms", "--for", "1s",
+        "--schema", schema.name, "--interval", "50ms", "--for", "1s", "--spool", str(spool_of(schema)),
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines()[0].startswith("mixed-1: 15 parameters in 4 requests")

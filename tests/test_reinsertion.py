@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fix_forwarder import Start
+from fix_plant import Plant, violations
 from fix_postgres import Schema
 from fix_refused import KEY, STANDING, Refused, refusing
 from fix_scans import BAKING, HEAT, LAMP, MAP, Oven
@@ -142,11 +144,11 @@ def test_texts_and_bad_values_come_back_as_they_were(schema: Schema) -> None:
         values = np.where(np.arange(oven.layout.size) == 5, np.nan, plain.values)
         return Scan(number, values, plain.quality, plain.recorded_at, texts=(Text(5, text),))
 
-    refused.log(scan(1, "A1", {}), scan(2, "B2 µ", {HEAT: BAD}), scan(3, "C3", {}), refused=[2, 3])
+    refused.log(scan(1, "A1", {}), scan(2, "B2 µ", {HEAT: BAD}), scan(3, "", {}), refused=[2, 3])
     refused.insert()
     texts = "SELECT value_text FROM parameter_value_history WHERE parameter_id = 15 ORDER BY scan"
-    assert schema.rows(texts) == [("A1",), ("B2 µ",), ("C3",)]
-    assert schema.value("SELECT current_text FROM component_parameters WHERE parameter_id = 15") == "C3"
+    assert schema.rows(texts) == [("A1",), ("B2 µ",), ("",)]
+    assert schema.value("SELECT current_text FROM component_parameters WHERE parameter_id = 15") == ""
     assert schema.rows(
         "SELECT value, quality FROM parameter_value_history WHERE parameter_id = 12 AND scan = 2"
     ) == [(None, 24)]
@@ -160,7 +162,7 @@ def test_texts_and_bad_values_come_back_as_they_were(schema: Schema) -> None:
 def test_what_was_inserted_can_be_voided_and_inserted_again(refused: Refused) -> None:
     for transaction_id in refused.insert().transactions:
         report = void(refused.operator, transaction_id, "they were wrong after all", "J. Doe")
-        assert (report.stream_id, report.rows, report.fell_back) == (0, 10, 0)
+        assert (report.stream_id, report.rows, report.fell_back) == (1, 10, 0)
     refused.check()
     again = refused.insert()
     assert (again.stored, again.already) == (4, 0)
@@ -273,3 +275,18 @@ def test_scans_leave_the_quarantine_when_all_are_stored(refused: Refused, tmp_pa
     with pytest.raises(InputError, match="there is nothing in quarantine to insert"):
         insert_quarantined(refused.operator, quarantine, None, "J. Doe")
     refused.check()
+
+
+def test_what_a_forwarder_has_set_aside_comes_back(schema: Schema, oven: Oven, storing: Start) -> None:
+    run, operator = storing(), schema.connect()
+    with refusing(schema, "value NOT IN (704, 1904)"):  # the lamp in scans 7 and 19
+        run.put(*oven.run_of(1, 5), *oven.run_of(6, 20, BAKING))
+        run.start()
+        assert run.close() == 0
+        assert len(run.quarantine.list()) == 2
+        assert not insert_quarantined(operator, run.quarantine, None, "J. Doe").is_done
+    assert insert_quarantined(operator, run.quarantine, None, "J. Doe").stored == 2
+    assert run.quarantine.list() == []
+    assert schema.value("SELECT count(*) FROM parameter_trend") == 20 * 5
+    assert schema.value("SELECT count(*) FROM process_data_points") == 15 * 5
+    assert violations(Plant(schema).verify()) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 import yaml
 from fix_emulator import ONE, READ_ONE, emulating, frame
-from fix_fleet import PLCSIM, fleet_file
+from fix_fleet import PLCSIM, fleet_file, scan_of
 
 from plcsim.device_file import load_device
+from plcsim.endpoint import Endpoint
 from plcsim.errors import InputError
-from plcsim.plant import Endpoint, Plant, Recorders
+from plcsim.plant import Plant, Recorders
 from plcsim.request_journal import JournaledUnit, RequestRecord, read_requests
 from plcsim.testing import RunningFleet
 from plcsim.unit import Unit
@@ -87,10 +89,8 @@ def test_the_plc_scan_is_the_one_that_was_served(flat_file: Path, tmp_path: Path
 def test_a_fleet_keeps_one_journal_of_all_devices(tmp_path: Path) -> None:
     journal = tmp_path / "asked.jsonl"
     path = fleet_file(tmp_path, count=4)
-    with RunningFleet(path, more=["--request-journal", str(journal)]) as fleet:
+    with RunningFleet(path, request_journal=journal) as fleet:
         for device in fleet.devices:
-            from fix_fleet import scan_of
-
             scan_of(device)
     assert sorted(record.device for record in read_requests(journal)) == [
         f"ald-00{number}" for number in (1, 2, 3, 4)
@@ -134,7 +134,6 @@ def test_what_is_no_journal_is_refused_in_one_line(tmp_path: Path, content: byte
 def test_a_journal_that_cannot_be_written_is_told_before_the_start(
     tmp_path: Path, flat_file: Path, command: str
 ) -> None:
-    import subprocess
 
     file = flat_file if command == "run" else fleet_file(tmp_path)
     done = subprocess.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import psycopg
@@ -22,12 +23,13 @@ from logger.repositories import (
     SharedSynchronizingRepository,
     Stream,
     SynchronizingRepository,
+    transaction,
 )
 from logger.repositories.prepared import Session
 from logger.repositories.transaction import Transaction
 from logger.scan import Batch, Gap, Quality, StreamKey
 
-KINDS = [BaselineRepository, SynchronizingRepository, SharedSynchronizingRepository]
+KINDS = [BaselineRepository, SharedSynchronizingRepository]
 Work = list[tuple[Stream, Batch | Gap]]
 
 
@@ -258,18 +260,27 @@ def test_backend_killed_between_commit_and_answer(schema: Schema, ovens: list[Ov
     assert proxy.landed["reply"] == landed
 
 
+@pytest.mark.parametrize("waits_itself", [True, False], ids=["ours", "control"])
 def test_other_threads_go_on_while_several_streams_wait_for_the_server(
-    schema: Schema, ovens: list[Oven]
+    schema: Schema, ovens: list[Oven], monkeypatch: pytest.MonkeyPatch, waits_itself: bool
 ) -> None:
-    """psycopg's own way to fetch an answer of a pipeline would hold all of them up."""
+    """libpq, if it waited to send or for an answer, would hold all of them up: psycopg keeps the lock."""
     repository, streams = opened(schema, SynchronizingRepository, ovens)
+    more = [
+        (stream, oven.batch(*oven.run_of(1, 1000))) for stream, oven in zip(streams, ovens, strict=True)
+    ]  # far more than a socket takes before the server reads on
+    if not waits_itself:
+        monkeypatch.setattr(transaction, "_next_answer", lambda pgconn: pgconn.get_result())
     with schema.connect() as holder, ThreadPoolExecutor(1) as aside:
         holder.execute("BEGIN")
-        holder.execute("SELECT FROM logging_streams WHERE device_id = 'oven-2' FOR UPDATE")
-        pending = aside.submit(repository.store_together, work_of(streams, ovens))
-        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND pid = ANY(%s)"
-        backends = [row[0] for row in schema.rows("SELECT pid FROM pg_stat_activity")]
-        wait_for(lambda: schema.value(waits, backends), 1.5, "it to wait")  # the lock_timeout is 2 s
+        holder.execute("SELECT FROM logging_streams WHERE device_id = 'oven-1' FOR UPDATE")
+        pending = aside.submit(repository.store_together, more)
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s"
+        with nullcontext() if waits_itself else pytest.raises(AssertionError, match="in vain"):
+            wait_for(lambda: schema.value(waits, "%advanced%"), 1.5, "it to wait")
+        if not waits_itself:  # we were held up until its lock_timeout of 2 s had passed
+            assert isinstance(pending.exception(10), psycopg.errors.LockNotAvailable)
+            return
         assert not pending.done()
         holder.execute("COMMIT")
         pending.result(10)

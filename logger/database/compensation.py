@@ -24,6 +24,9 @@ SELECT l.transaction_id, l.device_id, l.stream_id, l.first_scan, l.last_scan, l.
 FROM logging_transactions l LEFT JOIN scan_gaps g USING (transaction_id)
 WHERE l.transaction_id = %s"""
 
+_INSERTED_SCANS = """
+SELECT min(stream_id), min(scan), max(scan) FROM reinsertions WHERE ledger_id = %s"""
+
 _VOIDED = """
 SELECT reason, voided_by, voided_at FROM compensations WHERE transaction_id = %s"""
 
@@ -40,7 +43,7 @@ class VoidReport:
     transaction_id: UUID
     device_id: str
     stream_id: int
-    """Of the voided transaction; 0: it inserted scans again."""
+    """Of its scans, also if an operator inserted them."""
     first_scan: int
     last_scan: int
     rows: int
@@ -113,6 +116,10 @@ def _find(connection: Connection[Any], wanted: UUID) -> Target:
             f"transaction {wanted} is a gap of scans {target.first_scan} to {target.last_scan}: it stored "
             "no value that could be voided"
         )
+    if target.stream_id == OPERATORS_STREAM:
+        place = connection.execute(_INSERTED_SCANS, (wanted,)).fetchone()
+        assert place is not None
+        target = target._replace(stream_id=place[0], first_scan=place[1], last_scan=place[2])
     return target
 
 

@@ -13,10 +13,7 @@ from uuid import UUID
 
 from psycopg.types.numeric import Int8
 
-from logger.database.operators import OPERATORS_STREAM, Turn
-
-_SCANS_OF_REINSERTION = """
-SELECT min(stream_id), min(scan), max(scan) FROM reinsertions WHERE ledger_id = %s"""
+from logger.database.operators import Turn
 
 # A last attempt has no transaction beside it: its scan and time tell, and falling back to the newest
 # attempt that counts leaves it as it is should it be another stream's.
@@ -72,7 +69,7 @@ _WINDOWS = (timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), timedel
 
 
 class Target(NamedTuple):
-    """A transaction to void."""
+    """A transaction to void; its scans stand where they belong, also if an operator inserted them."""
 
     transaction_id: UUID
     device_id: str
@@ -111,19 +108,14 @@ class FallBack:
     def __init__(self, mine: Turn, target: Target) -> None:
         self._turn = mine
         self._execute = mine.connection.execute
-        stream_id, first_scan, last_scan = target.stream_id, target.first_scan, target.last_scan
-        if stream_id == OPERATORS_STREAM:
-            row = self._execute(_SCANS_OF_REINSERTION, (target.transaction_id,)).fetchone()
-            assert row is not None
-            stream_id, first_scan, last_scan = row
         self._first_at = target.first_at or datetime.min.replace(tzinfo=UTC)
         self._last_at = target.last_at or target.logged_at
         self._given: dict[str, Any] = {
             "device_id": target.device_id,
-            "stream_id": stream_id,
+            "stream_id": target.stream_id,
             "voided": target.transaction_id,
-            "first_scan": Int8(first_scan),
-            "last_scan": Int8(last_scan),
+            "first_scan": Int8(target.first_scan),
+            "last_scan": Int8(target.last_scan),
             "first_at": self._first_at,
             "last_at": self._last_at,
         }

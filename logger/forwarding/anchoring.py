@@ -99,9 +99,8 @@ def open_streams(
             if lane.key not in locked
             and (plan := _plan(connection, spool, lane, rows.get(lane.key), on_trimmed)) is not None
         ]
-        for plan in plans:
-            if plan.is_new:  # before the claim, or a crash between would misread the row
-                spool.set_offset(plan.lane.key, plan.offset)
+        if anchors := {plan.lane.key: plan.offset for plan in plans if plan.is_new}:
+            spool.set_offsets(anchors)  # before the claim, or a crash between would misread the rows
         return [_claim(repository, spool, plan) for plan in plans]
 
 
@@ -158,10 +157,11 @@ def _first_unsent(
 ) -> int | None:
     """Our first number that is not in the database; None: all that waits in the lane is.
 
-    A spool that was never anchored has stored nothing. One that was, and finds the stream another's, may
-    hold scans that it had stored before; their times tell, for nothing else of them is ours any more.
+    A spool that was never anchored has stored nothing (unless it is an old copy, and the row is ours). One
+    that was, and finds the stream another's, may hold scans that it had stored before; their times tell,
+    for nothing else of them is ours any more.
     """
-    if not spool.anchored(lane.key):
+    if not spool.anchored(lane.key) and (row is None or row.writer != spool.writer):
         return 1
     if row is None:
         return spool.first_unreleased(lane.key)

@@ -25,7 +25,7 @@ from logger.forwarding.intake import Inbox, rows_of
 from logger.forwarding.retry import Action, Phase, action_for
 from logger.forwarding.settings import ForwarderSettings
 from logger.repositories import Repository
-from logger.scan import Batch, Gap
+from logger.scan import Batch, Gap, StreamKey
 from logger.spool import Quarantine, Spool, Spooled
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ class Transactions:
         self._connection: Connection[Any] | None = None
         self._repository: Repository
         self._deadline: Deadline
+        self._held_up: dict[StreamKey, float] = {}
+        """Streams that cannot be stored now, since when (monotonic)."""
 
     def _store(self, works: Sequence[Work], partitions_made: bool = False) -> None:
         """Store these in one transaction, or in parts if that is what it takes."""
@@ -123,6 +125,7 @@ class Transactions:
         assert lane.stream is not None
         lane.head, lane.next = lane.stream.head, work.last + 1
         lane.unknown.clear()
+        self._held_up.pop(lane.key, None)
         for _ in work.items:
             lane.waiting.popleft()
         self._forget(work.items)
@@ -177,7 +180,9 @@ class Transactions:
 
     def _hold_up(self, lane: Lane, why: str) -> None:
         """Leave one lane alone for a while; the others go on."""
-        lane.resume_at = time.monotonic() + self._settings.slow_s
+        now = time.monotonic()
+        lane.resume_at = now + self._settings.slow_s
+        self._held_up.setdefault(lane.key, now)
         self._say(f"stopped: {name_of(lane)}: {why}")
 
     def _forget(self, items: Iterable[Spooled]) -> None:

@@ -7,6 +7,7 @@ of our own attempts put it (an old connection may commit late).
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +34,8 @@ _LOCKED_S = 1.0
 """How long a stream is left alone whose row another connection holds."""
 _PREPARE_S = 120.0
 """For making tables and registering a thousand devices: many statements, each with its own timeout."""
+_TRIES = 3
+"""Of what could not be stored, before it may be given up to make room in memory."""
 _AT_ONCE = 5
 """Tries in a row without a real pause after a deadlock, a lock timeout and the like."""
 _JITTER_S = (0.001, 0.02)
@@ -104,16 +107,18 @@ class Writer(Transactions):
             self._queues.add(lane)
         if self._queues.paused:
             self._queues.wake()
-            if self.intake.is_full:
-                self._shed()
+        if self._held_up and self.intake.is_full:
+            self._shed()
 
     def _shed(self) -> None:
-        """Memory is full, and a lane that cannot be stored has a part in it: give that one up, this run."""
-        waits = [lane for lane in self._queues.paused if lane.waiting]
-        if waits:
-            lane = max(waits, key=lambda lane: len(lane.waiting))
-            self._lose(lane, DatabaseError(f"{name_of(lane)} cannot be stored"))
-            self._queues.again([lane])
+        """Give lanes up, for this run, if memory is full of what cannot be stored: others must go on."""
+        waiting = [lane for lane in self.lanes.values() if lane.waiting]
+        long_ago = time.monotonic() - _TRIES * self._settings.slow_s
+        if all(self._held_up.get(lane.key, math.inf) < long_ago for lane in waiting):
+            for lane in waiting:
+                self._lose(lane, DatabaseError(f"{name_of(lane)} cannot be stored"))
+            self._queues.clear()
+            self._queues.again(waiting)
 
     def _lose(self, lane: Lane, why: Exception) -> None:
         lane.lost = why
@@ -151,8 +156,8 @@ class Writer(Transactions):
 
     def _connect(self) -> None:
         connection = self._open_connection()
-        self._connection = connection
         self._deadline = self._watchdog.watch(connection)
+        self._connection = connection
         try:
             with self._deadline.of(_PREPARE_S):
                 self._prepare(connection)

@@ -224,7 +224,8 @@ class Line:
         return wire
 
     async def _pause(self) -> None:
-        await asyncio.sleep(self._quiet_until - time.monotonic())
+        while (left_s := self._quiet_until - time.monotonic()) > 0:  # noqa: ASYNC110 - for a time
+            await asyncio.sleep(left_s)  # the event loop's timers may end a millisecond early
         self._quiet_until = 0.0
 
     def _not_connected(self) -> PlcNotConnected:

@@ -1,0 +1,92 @@
+"""A hundred writers on the same 84 rows: no deadlock and no failure; without the device's lock there are some.
+
+python -m long.concurrent_writers [--count WRITERS] [--transactions N] (with PYTHONPATH=tests)
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import psycopg
+from fix_emulator import ALD_FILE
+from fix_postgres import Schema
+from long.harness import figure, finish, judge, none, schema_in, server
+
+from logger.database import connect, register_device
+from logger.repositories import Repository, SharedSynchronizingRepository, SynchronizingRepository
+from logger.scan import Quality, Scan, ScanLayout, StreamKey, batch_of
+from plcsim.device_file import load_device
+from plcsim.truth import Truth
+
+CONFIG = load_device(ALD_FILE)
+LAYOUT = ScanLayout(CONFIG)
+VALUES = Truth(CONFIG).values_at(np.arange(1, 19, dtype=np.int64))  # idle: no process of 100 writers
+GOOD = np.full(LAYOUT.size, Quality.GOOD, dtype=np.int16)
+
+
+def scan(number: int) -> Scan:
+    recorded_at = np.full(LAYOUT.size, 1_700_000_000_000_000 + number, dtype=np.int64)
+    return Scan(number, VALUES[number % len(VALUES)], GOOD, recorded_at, None)
+
+
+def write(
+    schema: Schema, kind: type[Repository], stream_id: int, up_to: int, start: threading.Barrier
+) -> int:
+    """One writer's transactions, each again after a deadlock; returns how many of those there were."""
+    deadlocks = 0
+    with connect(schema.conninfo, schema.name) as connection:
+        connection.execute("SET deadlock_timeout = '20ms'; SET lock_timeout = 0; SET statement_timeout = 0")
+        if stream_id % 2:  # plans change with statistics: every other one locks the rows in another order
+            for join in ("hashjoin", "mergejoin", "seqscan"):
+                connection.execute(f"SET enable_{join} = off".encode())
+        stream = kind(connection).open(StreamKey(CONFIG.device.device_id, stream_id))
+        start.wait(60)
+        while stream.head.last_scan < up_to:
+            try:
+                stream.store(batch_of([scan(stream.head.last_scan + 1)], LAYOUT))
+            except psycopg.errors.DeadlockDetected:
+                deadlocks += 1
+    return deadlocks
+
+
+def run(writers: int, up_to: int) -> None:
+    arms: list[tuple[str, type[Repository]]] = [
+        ("with", SharedSynchronizingRepository),
+        ("without", SynchronizingRepository),
+    ]
+    with server() as postgres:
+        for name, kind in arms:
+            with schema_in(postgres.conninfo, name) as schema:
+                with connect(schema.conninfo, schema.name) as connection:
+                    register_device(connection, CONFIG)
+                start = threading.Barrier(writers)
+                with ThreadPoolExecutor(writers) as executor:
+                    jobs = [
+                        executor.submit(write, schema, kind, n, up_to, start) for n in range(1, writers + 1)
+                    ]
+                    deadlocks = sum(job.result() for job in jobs)
+                if kind is SynchronizingRepository:
+                    figure("control: deadlocks without the lock", deadlocks, "", "> 0", deadlocks > 0)
+                    continue
+                none(f"deadlocks of {writers} writers on {LAYOUT.size} rows", deadlocks)
+                done = schema.value("SELECT count(*) FROM logging_transactions")
+                figure(
+                    "transactions that succeeded", done, "", f"= {writers * up_to}", done == writers * up_to
+                )
+                judge(schema)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--transactions", type=int, default=50)
+    options = parser.parse_args()
+    run(options.count, options.transactions)
+    finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""A proxy in front of PostgreSQL that does harm at four points of a commit, and can freeze or kill backends.
+
+The points of a request that stores, and of its answer:
+"before"   nothing of it reaches the server        "partway"  half of it does
+"after"    all of it does, nothing comes back      "reply"    half of the answer comes back
+What happens there: "cut" ends both sides, "stall" waits and goes on, "hole" swallows what follows and keeps
+the client's connection open until it gives up; the server's side is closed then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+POINTS = ("before", "partway", "after", "reply")
+HARMS = ("cut", "stall", "hole")
+STORES = b"synchronizing"
+"""Is in the request that stores, as a parameter."""
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What is to happen to one request."""
+
+    point: str
+    what: str
+    """One of HARMS; or "kill" or "freeze" the backend when the request is on its way."""
+    seconds: float = 0.0
+    """Of a stall; or after how long a backend is killed or frozen."""
+
+
+@dataclass
+class Suffered:
+    """A request that was harmed."""
+
+    harm: Harm
+    request: bytes
+    at: float
+    backend: int
+    answered: bool = False
+    """The client got an answer all the same."""
+
+
+class WireProxy:
+    """Set `choose` to say who suffers; `suffered` are those who did."""
+
+    def __init__(self, conninfo: str) -> None:
+        self.choose: Callable[[], Harm | None] = lambda: None
+        self.refuses = False
+        """Whether new connections are cut at once."""
+        self.suffered: list[Suffered] = []
+        self._closing = False
+        self._target = {key: str(value) for key, value in conninfo_to_dict(conninfo).items()}
+        self._folder = Path(tempfile.mkdtemp(prefix="plcsim-wire-"))
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(self._folder / ".s.PGSQL.5432"))
+        self._listener.listen(64)
+        self._links: list[_Link] = []
+        self.conninfo = make_conninfo(conninfo, host=str(self._folder), port=5432, application_name="proxied")
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    @property
+    def landed(self) -> Counter[str]:
+        return Counter(f"{each.harm.what} {each.harm.point}" for each in self.suffered)
+
+    def close(self) -> None:
+        self._closing = True
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as last:
+            last.connect(str(self._folder / ".s.PGSQL.5432"))
+        self._thread.join(10)
+        self.cut_all()
+        self._listener.close()
+        shutil.rmtree(self._folder)
+
+    def cut_all(self) -> None:
+        for link in self._links:
+            link.cut()
+
+    def _server(self) -> socket.socket:
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        made.connect(f"{self._target['host']}/.s.PGSQL.{self._target['port']}")
+        return made
+
+    def _accept(self) -> None:
+        while True:
+            client, _ = self._listener.accept()
+            if self._closing:
+                client.close()
+                return
+            try:
+                if self.refuses:
+                    raise ConnectionRefusedError
+                link = _Link(self, client, self._server())
+            except OSError:
+                client.close()
+                continue
+            self._links = [each for each in self._links if not each.is_over] + [link]
+            link.start()
+
+
+class _Link:
+    def __init__(self, proxy: WireProxy, client: socket.socket, server: socket.socket) -> None:
+        self._proxy, self._client, self._server = proxy, client, server
+        self._backend = 0
+        self._harm: Suffered | None = None
+        """Of the request whose answer comes next."""
+        self._in_hole = False
+        self.is_over = False
+
+    def start(self) -> None:
+        for run in (self._requests, self._replies):
+            threading.Thread(target=run, daemon=True).start()
+
+    def cut(self) -> None:
+        self.is_over = True
+        for end in (self._client, self._server):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _requests(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := self._client.recv(1 << 20):
+                if self._in_hole:
+                    continue  # the client may say what it likes, until it hangs up
+                harm = self._proxy.choose() if STORES in data else None
+                if harm is None:
+                    self._server.sendall(data)
+                else:
+                    self._suffer(harm, data)
+        self.cut()
+
+    def _suffer(self, harm: Harm, data: bytes) -> None:
+        felt = Suffered(harm, data, time.monotonic(), self._backend)
+        self._proxy.suffered.append(felt)
+        if harm.what in ("kill", "freeze"):
+            self._hit_backend(felt, data)
+        elif harm.point in ("after", "reply"):
+            self._harm = felt
+            self._server.sendall(data)
+        else:
+            self._hit_request(harm, data)
+
+    def _hit_backend(self, felt: Suffered, data: bytes) -> None:
+        number = signal.SIGKILL if felt.harm.what == "kill" else signal.SIGSTOP
+        with contextlib.suppress(ProcessLookupError):
+            if felt.harm.point == "before":
+                os.kill(self._backend, number)
+            self._harm = felt
+            self._server.sendall(data)
+            if felt.harm.point != "before":
+                time.sleep(felt.harm.seconds)
+                os.kill(self._backend, number)
+
+    def _hit_request(self, harm: Harm, data: bytes) -> None:
+        half = len(data) // 2 if harm.point == "partway" else 0
+        self._server.sendall(data[:half])
+        if harm.what == "stall":
+            time.sleep(harm.seconds)
+            self._server.sendall(data[half:])
+        elif harm.what == "hole":
+            self._in_hole = True
+        else:
+            self.cut()
+
+    def _replies(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := self._server.recv(1 << 20):
+                self._backend = self._backend or _backend_of(data)
+                felt, self._harm = self._harm, None
+                if felt is None or felt.harm.what in ("kill", "freeze"):
+                    if felt is not None:
+                        felt.answered = data[:1] != b"E"
+                    if not self._in_hole:
+                        self._client.sendall(data)
+                    continue
+                half = len(data) // 2 if felt.harm.point == "reply" else 0
+                self._client.sendall(data[:half])
+                if felt.harm.what == "stall":
+                    time.sleep(felt.harm.seconds)
+                    self._client.sendall(data[half:])
+                elif felt.harm.what == "hole":
+                    self._in_hole = True
+                else:
+                    break
+        if not self._in_hole:
+            self.cut()
+
+
+def _backend_of(data: bytes) -> int:
+    """The process id in a BackendKeyData message (PostgreSQL documentation, Message Formats); 0: none."""
+    position = 0
+    while position + 5 <= len(data):
+        if data[position : position + 1] == b"K":
+            return int.from_bytes(data[position + 5 : position + 9], "big")
+        position += 1 + int.from_bytes(data[position + 1 : position + 5], "big")
+    return 0
