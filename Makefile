@@ -1,13 +1,14 @@
 # make demo    from nothing to a measured answer     make test       set up and pass the tests
 # make setup   prepare .venv only                    make benchmark  the figures of benchmarks/
-#                                                    make test-long  half an hour of hostile clients
+#                                                    make test-long  what must be survived, 40 minutes
+#                                                    make test-long-full, make soak  full counts; an hour
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-long check benchmark clean
+.PHONY: setup demo test test-long test-long-full soak check benchmark clean
 
 setup: $(STAMP)
 
@@ -26,13 +27,18 @@ demo: setup
 test: setup check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-# Each prints its figures; LONG_FRAMES and LONG_MINUTES make the first two shorter or longer. The second
-# needs atheris, which there is for Linux on x86-64.
+# What must be survived, part by part: what was done before, of build/long, is not done again (--fresh does).
+# coverage_guided needs atheris, which there is for Linux on x86-64.
+LONG := PYTHONPATH=tests:. $(BIN)/python -m long.run
+
 test-long: setup
-	PYTHONPATH=tests $(BIN)/python -m long.hostile_frames --frames $(or $(LONG_FRAMES),5000000)
-	PYTHONPATH=tests $(BIN)/python -m long.coverage_guided --minutes $(or $(LONG_MINUTES),20)
-	PYTHONPATH=tests $(BIN)/python -m long.descriptors
-	PYTHONPATH=tests $(BIN)/python -m long.slow_clients
+	$(LONG) $(LONG_OPTIONS)
+
+test-long-full: setup
+	$(LONG) --full $(LONG_OPTIONS)
+
+soak: setup
+	$(LONG) --part soak $(LONG_OPTIONS)
 
 check: setup
 	$(BIN)/ruff check --quiet .

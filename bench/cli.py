@@ -131,7 +131,7 @@ def verify(url: str | None, schema: str, journals: tuple[Path, ...], as_json: bo
     for journal in journals:
         for device_id, found in read_last_epochs(journal).items():
             writes.setdefault(device_id, []).extend(found)
-    with database(url) as conninfo, mapped_errors(), connect(conninfo, schema) as connection:
+    with database(url) as conninfo, mapped_errors(), connect(conninfo, schema, only_reads=True) as connection:
         require_schema(connection, schema)
         verification = verify_schema(connection, lambda device_id: writes.get(device_id, []))
     if as_json:

@@ -9,29 +9,36 @@ interruption at any point is finished, or begun again, by the next start.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from uuid import UUID, uuid4
 
 from logger.settings import Settings
 from logger.spool import Spool, SpoolLimits
 from plcsim.config import DeviceConfig
-from plcsim.errors import InputError
+from plcsim.errors import InputError, PlcsimError
 
 _DEAL = "deal.json"
 _LOCK = "run.lock"
 _BUILT = "deal.new"
 _VALID = "deal.ready"
 _CLEARED = "cleared"
-_STAYS = {_LOCK, _VALID, _BUILT, "quarantine", "status.json"}
-"""What is not part of a spool, though it is in the folder."""
+_DONE = "deal.done"
+_SPOOL = ("segment-*.spool", "streams.json", "streams.json.new", "lock")
+"""The files of a spool: all that dealing anew removes."""
+_OURS = (*_SPOOL, _LOCK, "deal.*", "status.json*", "quarantine", "worker-*", "lost+found", ".*")
+"""What a logger's folder may hold."""
 _MOST_AT_ONCE = 1000
+_FLUSH_S = 60.0
+"""For a disk to take what was copied."""
 
 
 @contextmanager
@@ -39,9 +46,10 @@ def taken(folder: Path) -> Iterator[None]:
     """Keep the folder for this logger. Raises InputError if it cannot be used, or another one has it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _check_ours(folder)
         file = (folder / _LOCK).open("a+")
     except OSError as exc:
-        raise InputError(f"--spool {folder}: cannot be used: {exc.strerror}") from None
+        raise _failure(folder, exc) from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,10 +60,31 @@ def taken(folder: Path) -> Iterator[None]:
                 f"--spool {folder}: another plclogger (process {pid}) uses it; "
                 "give each logger a spool of its own"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with suppress(OSError):  # the disk is full: the lock holds without our name
+            file.truncate(0)
+            os.write(file.fileno(), str(os.getpid()).encode())
         yield
+
+
+def _check_ours(folder: Path) -> None:
+    """Raise InputError if others keep files in the folder."""
+    others = [path.name for path in folder.iterdir() if not _is_among(path.name, _OURS)]
+    if others:
+        some = ", ".join(sorted(others)[:3]) + (", …" if len(others) > 3 else "")
+        raise InputError(
+            f"--spool {folder}: holds what is not of a plclogger ({some}): give a folder of its own"
+        )
+
+
+def _is_among(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def _failure(folder: Path, exc: OSError) -> PlcsimError:
+    """What a user mends, or what passes: a service is started again after the latter."""
+    passes = exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    kind = PlcsimError if passes else InputError
+    return kind(f"--spool {folder}: cannot be used: {exc.strerror}")
 
 
 def shares(devices: Sequence[DeviceConfig], workers: int) -> list[tuple[DeviceConfig, ...]]:
@@ -71,8 +100,16 @@ def shares(devices: Sequence[DeviceConfig], workers: int) -> list[tuple[DeviceCo
 def dealt(settings: Settings, workers: int) -> list[Settings]:
     """Settings of each worker, its spool with everything that waits of its devices.
 
-    The folder must be `taken`. Raises InputError if a spool cannot be used.
+    The folder must be `taken`. Raises InputError if a spool cannot be used, PlcsimError while its disk
+    is full.
     """
+    try:
+        return _dealt(settings, workers)
+    except OSError as exc:
+        raise _failure(settings.spool, exc) from None
+
+
+def _dealt(settings: Settings, workers: int) -> list[Settings]:
     parts = shares(settings.devices, workers)
     folders = ["."] if len(parts) == 1 else [f"worker-{k}" for k in range(1, len(parts) + 1)]
     places = {
@@ -83,10 +120,10 @@ def dealt(settings: Settings, workers: int) -> list[Settings]:
     base = settings.spool
     _finish(base)
     before = _read(base)
-    if any(places.get(name, place) != place for name, place in before.places.items()):
-        _move(base, settings, before, places, folders)
-        before = _read(base)
-    deal = _Deal(before.writer, {**before.places, **places})
+    gone = {name: place if place in folders else folders[0] for name, place in before.places.items()}
+    deal = _Deal(before.writer, {**gone, **places})
+    if any(deal.places[name] != place for name, place in before.places.items()):
+        _move(base, settings, before, deal, folders)
     _write(base, deal)
     if len(parts) == 1:
         return [replace(settings, writer=deal.writer)]
@@ -110,48 +147,48 @@ def _read(base: Path) -> _Deal:
         return _Deal(UUID(data["writer"]), dict(data["places"]))
     except FileNotFoundError:
         return _Deal(uuid4(), {})
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise InputError(f"{base / _DEAL}: cannot be read: {exc}") from None
+    except (ValueError, KeyError, TypeError) as exc:
+        raise InputError(
+            f"{base / _DEAL}: does not say which worker has which device ({exc}): put back a copy of it"
+        ) from None
 
 
 def _write(base: Path, deal: _Deal) -> None:
     partial = base / f"{_DEAL}.new"
     content = json.dumps({"writer": str(deal.writer), "places": deal.places})
-    try:
-        if (base / _DEAL).exists() and (base / _DEAL).read_text(encoding="utf-8") == content:
-            return
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(base / _DEAL)
-        _sync(base)
-    except OSError as exc:
-        raise InputError(f"--spool {base}: cannot be written: {exc.strerror}") from None
+    if (base / _DEAL).exists() and (base / _DEAL).read_text(encoding="utf-8") == content:
+        return
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(base / _DEAL)
+    _sync(base)
 
 
-def _move(
-    base: Path, settings: Settings, before: _Deal, places: dict[str, str], folders: Sequence[str]
-) -> None:
+def _move(base: Path, settings: Settings, before: _Deal, deal: _Deal, folders: Sequence[str]) -> None:
     """Build the spools of the new deal beside the old ones, then put them in place."""
     built = base / _BUILT
     shutil.rmtree(built, ignore_errors=True)
+    built.mkdir()
+    (built / "old.json").write_text(json.dumps(sorted(set(before.places.values()))))  # fails on a full disk
     limits = SpoolLimits(max_bytes=1 << 62, max_age_s=float("inf"))  # what is there stays there
     target = settings.target
     new = {name: Spool(built / name, limits, target=target, writer=before.writer) for name in folders}
     for spool in new.values():
         spool.open()
+    killed: set[Spool] = set()
     for folder in sorted(set(before.places.values())):
         old = Spool(base / folder, limits, target=target, writer=before.writer)
         old.open()
-        _copy(old, new, places, fallback=folders[0])
-        old.close()
+        into = _copy(old, new, deal.places)
+        if not old.clean:  # the scans that were in hand are a gap, whoever goes on with them
+            killed |= into
+        old.close(clean=old.clean)  # if we are killed now, it must still say so
     for spool in new.values():
-        spool.flush(60.0)
-        spool.close()
-    gone = {name: place if place in folders else folders[0] for name, place in before.places.items()}
-    _write(built, _Deal(before.writer, {**gone, **places}))
-    (built / "old.json").write_text(json.dumps(sorted(set(before.places.values()))))
+        spool.flush(_FLUSH_S)
+        spool.close(clean=spool not in killed)
+    _write(built, deal)
     for path in (*(path for path in built.iterdir() if path.is_dir()), built):
         _sync(path)
     built.rename(base / _VALID)
@@ -159,24 +196,27 @@ def _move(
     _finish(base)
 
 
-def _copy(old: Spool, new: dict[str, Spool], places: dict[str, str], fallback: str) -> None:
-    """Every stream with its numbers and its anchor, and every item that is not released."""
+def _copy(old: Spool, new: dict[str, Spool], places: dict[str, str]) -> set[Spool]:
+    """Every stream with its numbers and its anchor, and every item that is not released; into which."""
 
     def place(device_id: str) -> Spool:
-        return new[places.get(device_id, fallback)]
+        return new[places.get(device_id, next(iter(new)))]
 
-    for key, state in old.streams().items():
+    streams = old.streams()
+    for key, state in streams.items():
         place(key.device_id).adopt(key, state)
     while items := old.take(_MOST_AT_ONCE, 0.0):
         for key, item, _ in items:
             place(key.device_id).put(key, item)
         for spool in new.values():
-            spool.flush(60.0)
+            spool.flush(_FLUSH_S)
+    return {place(key.device_id) for key in streams}
 
 
 def _finish(base: Path) -> None:
     """Put the spools in place that became valid; the old ones go first."""
-    valid = base / _VALID
+    valid, done = base / _VALID, base / _DONE
+    shutil.rmtree(done, ignore_errors=True)
     if not valid.exists():
         return
     if not (valid / _CLEARED).exists():
@@ -192,19 +232,17 @@ def _finish(base: Path) -> None:
     if (valid / _DEAL).exists():
         (valid / _DEAL).replace(base / _DEAL)
         _sync(base)
-    shutil.rmtree(valid)
+    valid.rename(done)  # half removed, it would look as if the old spools were still in place
+    _sync(base)
+    shutil.rmtree(done, ignore_errors=True)
 
 
 def _clear(folder: Path) -> None:
-    """Remove a spool; what is not part of it stays."""
+    """Remove a spool, and nothing else that is in its folder."""
     if not folder.exists():
         return
     for path in folder.iterdir():
-        if path.name in _STAYS or path.name.startswith("worker-"):
-            continue
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
+        if _is_among(path.name, _SPOOL):
             path.unlink()
     _sync(folder)
 

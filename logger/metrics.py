@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Self
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,7 +20,10 @@ from prometheus_client.registry import Collector
 
 from logger.figures import STORING, DeviceFigures, Figures
 from logger.histogram import Histogram
-from plcsim.errors import PlcsimError
+from logger.status_file import STALE_AFTER_S
+from plcsim.errors import InputError, PlcsimError
+
+log = logging.getLogger(__name__)
 
 Look = Callable[[], Sequence[Figures]]
 """The newest figures of each process of the logger."""
@@ -136,21 +144,34 @@ def _worker(figures: Figures) -> str:
     return str(figures.worker)
 
 
-def health(processes: Sequence[Figures]) -> tuple[int, dict[str, object]]:
+def health(processes: Sequence[Figures], now: float | None = None) -> tuple[int, dict[str, object]]:
     """HTTP status and body: 200 while everything that is read is stored, and anything is read at all.
 
     A device that does not answer is named, but others being well it is no reason to restart us.
     """
-    silent = [d.device_id for f in processes for d in f.devices if d.state != "connected"]
-    well = bool(processes) and all(figures.is_well for figures in processes)
+    now = time.time() if now is None else now
+    devices = [device for figures in processes for device in figures.devices]
+    silent = [device.device_id for device in devices if device.state != "connected"]
+    alarms = [alarm for figures in processes for alarm in _alarms(figures, now)]
+    database = sorted({figures.database for figures in processes})
+    well = not alarms and database == [STORING] and (len(silent) < len(devices) or not devices)
     return (200 if well else 503), {
         "status": "well" if well else "not well",
-        "database": sorted({figures.database for figures in processes}),
-        "alarms": [alarm for figures in processes for alarm in figures.alarms],
+        "database": database,
+        "alarms": alarms,
         "spooled": sum(figures.spooled for figures in processes),
-        "devices": sum(len(figures.devices) for figures in processes),
+        "devices": len(devices),
         "devices_without_answer": silent,
     }
+
+
+def _alarms(figures: Figures, now: float) -> list[str]:
+    """Those of a process; one that was killed, or hangs, would go on telling how well it was."""
+    age_s = now - figures.at
+    if figures.ended or age_s <= STALE_AFTER_S:
+        return figures.alarms
+    name = f"worker {figures.worker}" if figures.worker else "the logger"
+    return [*figures.alarms, f"{name} has told nothing for {age_s:.0f} s"]
 
 
 class MetricsServer:
@@ -183,9 +204,12 @@ class MetricsServer:
 
         Handler.timeout = 5.0  # of a client that says nothing
         try:
-            self._server = _Server((host, port), Handler)
+            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            self._server = _server_of(family)((str(address[0]), port), Handler)
         except OSError as exc:
-            raise PlcsimError(f"--metrics {host}:{port} cannot be bound: {exc.strerror or exc}") from None
+            later = exc.errno == errno.EADDRINUSE  # whoever has it may go
+            error = PlcsimError if later else InputError
+            raise error(f"--metrics {host}:{port} cannot be bound: {exc.strerror or exc}") from None
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name="metrics", daemon=True
         )
@@ -206,3 +230,16 @@ class MetricsServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+
+    def server_bind(self) -> None:
+        """Without asking for our host's name: while the name server is away that takes long."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that has gone before its answer is no event."""
+        log.debug("the answer to %s failed", client_address, exc_info=True)
+
+
+def _server_of(family: int) -> type[_Server]:
+    return type("_Server", (_Server,), {"address_family": family})

@@ -18,6 +18,10 @@ Floats = NDArray[np.float64]
 Longs = NDArray[np.int64]
 
 
+_LEAST_TOO_LARGE = 2.0**63
+"""A process number beyond it is none: a bigint of the database does not hold it."""
+
+
 class Quality(IntEnum):
     """Trust in a value: OPC DA quality codes (OPC UA Part 8, annex A.3)."""
 
@@ -99,7 +103,7 @@ class ScanLayout:
         if self._running is None or self._number is None:
             return None
         running, number = values[self._running], values[self._number]
-        if np.isnan(running) or np.isnan(number):
+        if np.isnan(running) or not abs(number) < _LEAST_TOO_LARGE:  # not read, or nonsense
             return before
         return int(number) if running else None
 

@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from logger.database import mapped_errors
 from logger.errors import DatabaseError, DatabaseRefused
-from logger.figures import STORING, Figures, Latencies, SpoolState
+from logger.figures import Figures
 from logger.forwarding.forwarder import Forwarder
 from logger.housekeeping import Housekeeper
 from logger.polling import OnScan, Polling
-from logger.reading.read_plan import plan_reads
 from logger.reading.schedule import Due
 from logger.reading.ticker import Ticker
+from logger.reporting import Reporter
 from logger.scan import Scan
 from logger.settings import Settings, logged_streams
 from logger.spool import Spool
-from logger.status_file import write_status
 from logger.storing import OnStored, Storing
 from plcsim.event_loop import new_event_loop
 
@@ -37,12 +34,10 @@ log = logging.getLogger(__name__)
 
 _PATIENCE_S = 1.0
 """How long reading waits for the first answer of the database: one that refuses us is told at once."""
+_FIRST_CONTACT_S = 30.0
+"""How much longer it waits for one that did answer, while it makes tables and enters devices."""
 _SWITCH_S = 0.0005
 """How long a thread may keep the others waiting: reading must not wait for what storing computes."""
-_MOST_LOST = 5
-"""Streams that are not stored any more, of which the alarms tell one by one."""
-_FULL = 0.8
-"""Of the spool's bytes: from there on it is an alarm."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +72,10 @@ class _Service:
         self._settings = settings
         self._spool = spool
         self._hooks = hooks
-        self._started = time.monotonic()
-        self._latencies = Latencies()
-        streams = logged_streams(settings)
-        self._streams = streams
-        self._parameters = sum(each.layout.size for each in streams)
-        self._requests = sum(len(plan_reads(each.config, each.group.name)) for each in streams)
-        self._storing = Storing(settings, streams, spool, self._latencies, hooks.on_stored)
+        self._streams = logged_streams(settings)
+        self._storing = Storing(settings, self._streams, spool, hooks.on_stored)
         self._housekeeper = Housekeeper(self._storing.connect, settings.keep_days)
-        self._polling: Polling | None = None
-        self._has_asked = self._stopping = self._ended = False
-        self._seen = Figures()
+        self._reporter = Reporter(settings, self._streams, spool, self._storing)
 
     @property
     def _forwarder(self) -> Forwarder:
@@ -99,28 +87,43 @@ class _Service:
         failed = _in_loop(stop.set)
         self._forwarder.on_failure = self._spool.on_failure = failed
         first = asyncio.create_task(self._first_contact(stop))
-        await asyncio.wait([first], timeout=_PATIENCE_S)
-        if first.done():
-            first.result()
+        await self._wait_for_database(first, stop)
         with Ticker() as ticker:
-            self._polling = Polling(self._streams, self._spool, ticker, self._on_scan, self._on_step)
+            polling = Polling(self._streams, self._spool, ticker, self._on_scan, self._on_step)
+            self._reporter.devices = polling.figures
             self._report()
-            self._hooks.on_ready(self._figures())
-            reporter = asyncio.create_task(self._every_second())
+            self._hooks.on_ready(self._reporter.figures())
+            reporter = asyncio.create_task(self._every_second(polling))
             try:
-                await self._polling.run(stop, self._settings.drain_s / 2)
+                await polling.run(stop, self._settings.drain_s / 2)
                 await asyncio.wait([first], timeout=self._settings.drain_s / 2)
                 if first.done():
                     first.result()
             finally:
-                self._stopping = True
+                self._reporter.stopping = True
                 self._report()
                 await self._drained(hurry)
                 reporter.cancel()
-                self._ended = True
+                self._reporter.ended = True
                 self._report()
         self._raise_failure()
-        return self._figures()
+        return self._reporter.figures()
+
+    async def _wait_for_database(self, first: asyncio.Task[None], stop: asyncio.Event) -> None:
+        """Reading begins once the database is ready, or at once if there is none.
+
+        To enter a thousand devices and claim their streams takes seconds, and all of one processor:
+        scans that were due meanwhile would be missed.
+        """
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([first, stopped], timeout=_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+        if self._storing.is_in_touch:
+            await asyncio.wait(
+                [first, stopped], timeout=_FIRST_CONTACT_S, return_when=asyncio.FIRST_COMPLETED
+            )
+        stopped.cancel()
+        if first.done():
+            first.result()
 
     async def _first_contact(self, stop: asyncio.Event) -> None:
         try:
@@ -130,7 +133,7 @@ class _Service:
             raise
         except DatabaseError as exc:
             log.debug("no database yet: %s", exc)  # the forwarder tries again, and says so
-        self._has_asked = True
+        self._reporter.database = ""
         self._forwarder.start()
         self._housekeeper.start()
 
@@ -155,90 +158,20 @@ class _Service:
             loop.call_later(self._settings.duration_s, stop.set)
 
     def _on_scan(self, due: Due, scan: Scan) -> None:
-        self._latencies.lag.add((scan.started_ns - due.due_ns) / 1e9)
+        self._storing.latencies.lag.add((scan.started_ns - due.due_ns) / 1e9)
         self._hooks.on_scan(due, scan)
 
     def _on_step(self, step: object) -> None:
         self._housekeeper.tell("clock step", str(step))
 
-    async def _every_second(self) -> None:
+    async def _every_second(self, polling: Polling) -> None:
         while True:
             await asyncio.sleep(1.0)
-            assert self._polling is not None
-            self._polling.look()
+            polling.look()
             self._report()
 
     def _report(self) -> None:
-        figures = self._figures()
-        self._note_changes(figures)
-        with suppress(OSError):  # a full disk, which the spool tells of
-            write_status(self._settings.spool, figures)
-        self._hooks.on_status(figures)
-
-    def _note_changes(self, figures: Figures) -> None:
-        """What an operator may ask for later goes into the database."""
-        seen, self._seen = self._seen, figures
-        if (dropped := figures.spool.dropped - seen.spool.dropped) > 0:
-            self._housekeeper.tell(
-                "scans dropped", f"{dropped} scans were dropped: the spool is full or they are too old"
-            )
-        if (damaged := figures.spool.damaged - seen.spool.damaged) > 0:
-            self._housekeeper.tell("spool damaged", f"{damaged} records of the spool could not be read back")
-        if (figures.database == STORING) != (seen.database == STORING):
-            self._housekeeper.note("database", figures.database)
-
-    def _figures(self) -> Figures:
-        forwarder, spool = self._forwarder.figures(), self._spool.figures()
-        return Figures(
-            name=self._settings.name,
-            worker=self._settings.worker,
-            pid=os.getpid(),
-            at=time.time(),
-            seconds=time.monotonic() - self._started,
-            cpu_s=time.process_time(),
-            stopping=self._stopping,
-            ended=self._ended,
-            database=self._forwarder.state if self._has_asked else "waiting for the database",
-            alarms=self._alarms(),
-            parameters=self._parameters,
-            requests=self._requests,
-            stored_scans=forwarder.scans,
-            stored_rows=forwarder.rows,
-            transactions=forwarder.transactions,
-            reconnects=forwarder.reconnects,
-            gaps=forwarder.gaps,
-            quarantined=forwarder.quarantined,
-            retries=forwarder.retries.copy(),
-            spool=SpoolState(
-                spool.depth,
-                spool.bytes,
-                self._settings.limits.max_bytes,
-                spool.oldest_age_s,
-                spool.accepted,
-                spool.dropped,
-                spool.damaged,
-                spool.torn,
-                spool.last_error,
-            ),
-            devices=self._polling.figures() if self._polling else [],
-            latencies=self._latencies,
-        )
-
-    def _alarms(self) -> list[str]:
-        """What an operator should look at now."""
-        spool, limit = self._spool.figures(), self._settings.limits.max_bytes
-        alarms = []
-        if self._spool.failed is not None:
-            alarms.append(f"the spool has failed: {self._spool.failed}")
-        elif self._spool.is_full:
-            alarms.append("the spool is full")
-        elif spool.bytes > _FULL * limit:
-            alarms.append(f"the spool is {100 * spool.bytes / limit:.0f} % full")
-        lost = self._forwarder.figures().lost
-        alarms += [f"not stored any more: {why}" for why in list(lost.values())[:_MOST_LOST]]
-        if spool.last_error:
-            alarms.append(f"the spool's disk: {spool.last_error}")
-        return alarms
+        self._reporter.report(self._hooks.on_status, self._housekeeper)
 
     async def _drained(self, hurry: asyncio.Event) -> None:
         """Store what waits, as long as that may take; a daemon thread, so that nothing waits for it."""

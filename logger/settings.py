@@ -32,8 +32,8 @@ class Settings:
     duration_s: float | None = None
     """None: until SIGINT or SIGTERM."""
     limits: SpoolLimits = field(default_factory=SpoolLimits)
-    writers: int = 1
-    """Threads that store, each with a connection of its own."""
+    writers: int | None = None
+    """Threads that store, each with a connection of its own; None: as many as pay."""
     drain_s: float = 10.0
     """Longest time that storing what waits may take at the end; the rest stays in the spool."""
     keep_days: int | None = None
@@ -47,6 +47,12 @@ class Settings:
     """Which of several processes this is, from 1; 0: the only one."""
     writer: UUID | None = None
     """Identity of a spool that is new; all workers of a logger share one."""
+
+    @property
+    def connections(self) -> int:
+        """Writers of this process. Two store about twice what one does where they have devices enough to
+        share; one alone is a stream after the other, which a second cannot speed up."""
+        return self.writers or (2 if len(self.devices) > 1 else 1)
 
     def interval_of(self, group: PollGroup) -> float:
         """How often a poll group is read, in seconds; 0: as fast as it goes."""

@@ -24,12 +24,13 @@ class Storing:
         settings: Settings,
         streams: Sequence[LoggedStream],
         spool: Spool,
-        latencies: Latencies,
         on_stored: OnStored,
     ) -> None:
         self._settings = settings
-        self._latencies = latencies
         self._on_stored = on_stored
+        self.latencies = Latencies()
+        self.is_in_touch = False
+        """Whether first contact has a connection."""
         self.quarantine = Quarantine(settings.quarantine or settings.spool)
         self.forwarder = Forwarder(
             spool,
@@ -39,7 +40,7 @@ class Storing:
             ],
             self.connect,
             self._prepare,
-            ForwarderSettings(REPOSITORIES[settings.repository], writers=settings.writers),
+            ForwarderSettings(REPOSITORIES[settings.repository], writers=settings.connections),
             self.quarantine,
             self._count,
         )
@@ -51,6 +52,7 @@ class Storing:
     def first_contact(self) -> None:
         """Whether the database is one that we may use. Raises DatabaseUnreachable or DatabaseRefused."""
         with self.connect() as connection:
+            self.is_in_touch = True
             self._prepare(connection)
 
     def _prepare(self, connection: Any) -> None:
@@ -59,7 +61,7 @@ class Storing:
         register_devices(connection, self._settings.devices)
 
     def _count(self, stored: Stored) -> None:
-        latencies, now_us = self._latencies, time.time_ns() // 1000
+        latencies, now_us = self.latencies, time.time_ns() // 1000
         latencies.commit.add((stored.committed_ns - stored.started_ns) / 1e9)
         for scan in stored.scans:
             latencies.freshness.add((now_us - int(scan.recorded_at.min())) / 1e6)

@@ -7,36 +7,30 @@ once a second: that file is all that the parent knows of it. A pipe tells a work
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from types import FrameType
 
-from logger.figures import Figures, of_workers
-from logger.service import run_logger
+from logger.figures import Figures
 from logger.settings import Settings
-from logger.status_file import read_status, write_status
-from plcsim.errors import InputError, PlcsimError
+from logger.status_file import write_status
+from logger.worker import PAUSES_S, Worker
+from logger.worker_figures import of_workers
+from plcsim.errors import PlcsimError
 
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
-_PAUSES_S = (0.1, 5.0)
-"""Before a worker that died is started again: the first, and the longest."""
 _STEADY_S = 10.0
 """A worker that lived so long is restarted after the first pause again."""
 _LAST_WORD_S = 5.0
 """How much longer than for draining a worker may take to end."""
 
 OnStatus = Callable[[Figures, Sequence[Figures]], None]
-_spawn = multiprocessing.get_context("spawn")
 
 
 class WorkerFailed(PlcsimError):
@@ -55,54 +49,10 @@ def run_workers(settings: Settings, parts: Sequence[Settings], on_status: OnStat
     return _Parent(settings, parts, on_status).run()
 
 
-@dataclass
-class _Post:
-    """One worker, whichever process that is at the moment."""
-
-    settings: Settings
-    process: BaseProcess | None = None
-    pipe: Connection | None = None
-    started_at: float = 0.0
-    start_at: float = 0.0
-    """When it is to be started, by the monotonic clock."""
-    pause_s: float = _PAUSES_S[0]
-    restarts: int = 0
-    is_done: bool = False
-    newest: Figures | None = field(default=None)
-
-    def start(self) -> None:
-        ours, theirs = _spawn.Pipe()
-        # The parent says when to stop, so that a worker which was restarted does not run longer.
-        settings = replace(self.settings, duration_s=None)
-        self.process = _spawn.Process(
-            target=_work, args=(settings, theirs), name=f"worker-{settings.worker}", daemon=True
-        )
-        self.process.start()
-        theirs.close()
-        self.pipe = ours
-        self.started_at = time.monotonic()
-
-    def look(self) -> Figures | None:
-        """What this worker wrote last, if it is from this process."""
-        with suppress(InputError):
-            figures = read_status(self.settings.spool)
-            if self.process and figures.pid == self.process.pid:
-                self.newest = figures
-        return self.newest
-
-    def error(self) -> tuple[str, int] | None:
-        """What a worker that has ended said of it."""
-        with suppress(EOFError, OSError):
-            if self.pipe and self.pipe.poll():
-                message, code = self.pipe.recv()
-                return str(message), int(code)
-        return None
-
-
 class _Parent:
     def __init__(self, settings: Settings, parts: Sequence[Settings], on_status: OnStatus) -> None:
         self._settings = settings
-        self._posts = [_Post(part) for part in parts]
+        self._posts = [Worker(part) for part in parts]
         self._on_status = on_status
         self._stops = 0
         self._stop_at = float("inf")
@@ -170,7 +120,7 @@ class _Parent:
         if all(post.newest for post in self._posts):
             self._stop_at = time.monotonic() + duration
 
-    def _keep(self, post: _Post) -> None:
+    def _keep(self, post: Worker) -> None:
         """Start a worker again that has died, and take note of one that is done."""
         if post.process is None:
             if not post.is_done and self._stops:
@@ -198,12 +148,12 @@ class _Parent:
                 _how(code),
             )
 
-    def _restart(self, post: _Post, code: int) -> None:
+    def _restart(self, post: Worker, code: int) -> None:
         if time.monotonic() - post.started_at > _STEADY_S:
-            post.pause_s = _PAUSES_S[0]
+            post.pause_s = PAUSES_S[0]
         log.warning("worker %d %s: it starts again in %g s", post.settings.worker, _how(code), post.pause_s)
         post.start_at = time.monotonic() + post.pause_s
-        post.pause_s = min(2 * post.pause_s, _PAUSES_S[1])
+        post.pause_s = min(2 * post.pause_s, PAUSES_S[1])
         post.restarts += 1
 
     def _fail(self, message: str, code: int) -> None:
@@ -247,19 +197,3 @@ def _how(code: int) -> str:
     with suppress(ValueError):
         return f"was ended by {signal.Signals(-code).name}"
     return f"was ended by signal {-code}"
-
-
-def _work(settings: Settings, pipe: Connection) -> None:
-    """A worker process: logs until its parent says stop, or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to hear
-    logging.basicConfig(
-        level=logging.WARNING,
-        format=f"plclogger: %(levelname)s: worker {settings.worker}: %(message)s",
-        stream=sys.stderr,
-    )
-    try:
-        run_logger(settings, parent=pipe.fileno())
-    except PlcsimError as exc:
-        with suppress(OSError):
-            pipe.send((str(exc), exc.exit_code))
-        sys.exit(exc.exit_code)

@@ -70,6 +70,8 @@ class FakeDisk:
         """Number of the call, from 1, that the power cut comes before."""
         self.capacity: int | None = None
         """Bytes that fit on it."""
+        self.tells_free = False
+        """Whether it says how many of them are free; one with a quota does not."""
         self.fail: Callable[[str, Path], int] = lambda call, path: 0
         """Asked before each call: the errno to fail with, or 0."""
         self.bad_pages: set[tuple[Path, int]] = set()
@@ -166,6 +168,12 @@ class FakeDisk:
         self._call("size", path)
         return len(self._file(path).data)
 
+    def free(self, folder: Path) -> int:
+        self._call("free", folder)
+        if self.capacity is None or not self.tells_free:
+            return 1 << 40
+        return max(0, self.capacity - self._used())
+
     def read(self, path: Path, offset: int, size: int) -> bytes:
         self._call("read", path)
         if any((path, page) in self.bad_pages for page in range(offset // 4096, -(-(offset + size) // 4096))):
@@ -206,7 +214,9 @@ class FakeDisk:
             file.sync()
 
     def _used(self) -> int:
-        return sum(len(file.data) for file in self._names.values())
+        """A file that is open keeps its space when its name is gone."""
+        files = {*self._names.values(), *(file for _, file in self._open.values())}
+        return sum(len(file.data) for file in files)
 
     def _call(self, name: str, path: Path) -> None:
         self.calls[name] += 1

@@ -8,7 +8,8 @@ import struct
 from fix_scans import HEAT, LAMP, NUMBER, RUNNING, TARGET, Oven
 from scripted_plc import Answer, Piece, ScriptedPlc, asked, frame
 
-from logger.reading.plc import Line, PlcConnection
+from logger.reading.line import Line
+from logger.reading.plc import PlcConnection
 from logger.reading.reader import Reader
 from logger.scan import Gap, Item, Scan, StreamKey
 

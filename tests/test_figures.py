@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from logger.figures import DeviceFigures, Figures, SpoolState, of_workers
+from logger.figures import DeviceFigures, Figures, SpoolState
 from logger.status_file import how_it_is, read_status, write_status
+from logger.worker_figures import of_workers
 from plcsim.errors import InputError
 
 

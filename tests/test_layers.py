@@ -55,7 +55,7 @@ FOREIGN = {
     "pydantic_core": ["plcsim/*"],  # errors that a model raises in words of its own
     "cryptography": ["plcsim/tcp/tls.py"],
     "uvloop": ["plcsim/event_loop.py"],
-    "pymodbus": ["logger/reading/plc.py"],
+    "pymodbus": ["logger/reading/plc.py", "logger/reading/wire.py"],
     "platformdirs": ["logger/database/embedded.py", "plcsim/control/socket.py"],
     "psycopg": ["logger/database/*", "logger/forwarding/*", "logger/repositories/*"],
     "psycopg_pool": ["logger/repositories/*"],

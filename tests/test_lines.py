@@ -14,7 +14,8 @@ from waiting import wait_for_async
 
 from logger.errors import ExceptionReply, PlcError, PlcNotConnected, PlcUnreachable
 from logger.reading.back_off import LONGEST_S, BackOff
-from logger.reading.plc import Line, Lines, PlcConnection
+from logger.reading.line import Line
+from logger.reading.plc import Lines, PlcConnection
 from logger.reading.read_plan import ReadBlock
 from plcsim.config import ModbusSpec
 from plcsim.parameters import Table

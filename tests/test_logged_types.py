@@ -19,7 +19,8 @@ from fix_postgres import Schema
 from scripted_plc import ScriptedPlc, asked, frame
 
 from bench.scan_source import PrecomputedScans
-from logger.reading.plc import Line, PlcConnection
+from logger.reading.line import Line
+from logger.reading.plc import PlcConnection
 from logger.reading.reader import Reader
 from logger.scan import Quality, ScanLayout
 from plcsim.device_file import load_device, parse_device

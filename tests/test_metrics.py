@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Sequence
+from http.client import HTTPConnection
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from waiting import wait_for
 
 from logger.figures import DeviceFigures, Figures, SpoolState
-from logger.metrics import MetricsServer
-from plcsim.errors import PlcsimError
+from logger.metrics import MetricsServer, health
+from plcsim.errors import InputError, PlcsimError
 
 WELL = DeviceFigures("ald-1", "connected", scans=50, missed=2, timeouts=3, exceptions={"2": 5, "6": 1})
 DEAD = DeviceFigures("ald-2", "unresponsive", scans=40, failed=40)
 
 
 def figures(number: int, *devices: DeviceFigures, **more: object) -> Figures:
-    one = Figures(worker=number, database="storing", stored_rows=840 * number, devices=list(devices))
+    one = Figures(
+        worker=number, at=time.time(), database="storing", stored_rows=840 * number, devices=list(devices)
+    )
     one.retries = Counter({"reconnect": number})
     one.spool = SpoolState(depth=7, bytes=1234, max_bytes=10_000, oldest_age_s=1.5)
     for name, value in more.items():
@@ -86,6 +93,7 @@ def test_before_the_first_figures_there_are_no_samples_and_it_is_not_well() -> N
     [
         ([figures(1, WELL, DEAD)], 200),
         ([figures(1, WELL), figures(2, WELL)], 200),
+        ([figures(1, WELL), figures(2, DEAD)], 200),
         ([figures(1, DEAD)], 503),
         ([figures(1, WELL), figures(2, WELL, database="waiting for the database: gone")], 503),
         ([figures(1, WELL, alarms=["the spool is full"])], 503),
@@ -100,6 +108,18 @@ def test_health(processes: list[Figures], status: int) -> None:
     assert body["alarms"] == [alarm for each in processes for alarm in each.alarms]
 
 
+def test_a_process_that_tells_nothing_more_is_not_well() -> None:
+    """It was killed, or hangs: its newest figures say that all was well. One that ended is silent."""
+    processes = [figures(1, WELL), figures(2, WELL)]
+    now = processes[1].at
+    assert health(processes, now + 4)[0] == 200
+    processes[0].at = now + 60
+    status, body = health(processes, now + 60)
+    assert (status, body["alarms"]) == (503, ["worker 2 has told nothing for 60 s"])
+    processes[1].ended = True
+    assert health(processes, now + 60)[0] == 200
+
+
 def test_another_path_is_404() -> None:
     with MetricsServer("127.0.0.1", 0, list) as server:
         assert get(server.port, "/") == (404, "/metrics or /health\n")
@@ -112,6 +132,32 @@ def test_address_that_is_taken_is_one_line() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(PlcsimError, match=f"--metrics 127.0.0.1:{port} cannot be bound: "):
             MetricsServer("127.0.0.1", port, list)
+
+
+def test_address_that_is_not_ours_is_the_users_mistake() -> None:
+    with pytest.raises(InputError, match=r"--metrics 192\.0\.2\.1:9520 cannot be bound: "):
+        MetricsServer("192.0.2.1", 9520, list)
+
+
+def test_serves_ipv6() -> None:
+    with MetricsServer("::1", 0, lambda: [figures(1, WELL)]) as server:
+        client = HTTPConnection("::1", server.port, timeout=10)
+        client.request("GET", "/health")
+        assert client.getresponse().status == 200
+        client.close()
+
+
+def test_a_client_that_goes_before_its_answer_is_no_event(capfd: pytest.CaptureFixture[str]) -> None:
+    """Its connection is reset; once the next one is answered, nothing was said of it."""
+    with MetricsServer("127.0.0.1", 0, lambda: [figures(1, *[WELL] * 5000)]) as server:
+        handled = threading.active_count()
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert client.recv(20)
+        wait_for(lambda: threading.active_count() <= handled, what="the end of its thread")
+        assert get(server.port, "/health")[0] == 200
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_client_that_says_nothing_keeps_nobody_waiting() -> None:

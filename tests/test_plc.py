@@ -18,7 +18,8 @@ from scripted_plc import Piece, ScriptedPlc, asked, frame, in_loop, right_answer
 from waiting import wait_for_async
 
 from logger.errors import BadReply, ExceptionReply, PlcError, PlcNotConnected, PlcUnreachable
-from logger.reading.plc import Line, PlcConnection
+from logger.reading.line import Line
+from logger.reading.plc import PlcConnection
 from logger.reading.read_plan import ReadBlock
 from plcsim.parameters import Table
 

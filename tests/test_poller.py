@@ -14,7 +14,8 @@ from scripted_plc import Piece, ScriptedPlc, in_loop, right_answer
 from waiting import wait_for_async
 
 import logger.reading.poller as polling
-from logger.reading.plc import Line, PlcConnection
+from logger.reading.line import Line
+from logger.reading.plc import PlcConnection
 from logger.reading.poller import Poller, ProcessState
 from logger.reading.reader import Reader
 from logger.reading.schedule import Due, Schedule

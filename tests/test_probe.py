@@ -9,7 +9,8 @@ import pytest
 from scripted_plc import Piece, ScriptedPlc, asked, frame, in_loop
 
 from logger.errors import PlcNotConnected
-from logger.reading.plc import Line, PlcConnection
+from logger.reading.line import Line
+from logger.reading.plc import PlcConnection
 from logger.reading.probe import probe
 from plcsim.config import DeviceConfig
 from plcsim.device_file import parse_device

@@ -15,7 +15,8 @@ from scripted_oven import FUNCTION_OF, but, oven_answer, reader, registers
 from scripted_plc import Piece, ScriptedPlc, asked, frame, in_loop, right_answer
 from waiting import wait_for_async
 
-from logger.reading.plc import Line, PlcConnection
+from logger.reading.line import Line
+from logger.reading.plc import PlcConnection
 from logger.reading.reader import ASK_AGAIN_S, Reader
 from logger.scan import Quality, Scan
 from plcsim.config import DeviceConfig

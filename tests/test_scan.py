@@ -40,6 +40,9 @@ def test_columns_are_in_the_order_of_parameter_ids() -> None:
         (np.nan, 7.0, 7, 7),  # not read: as it was
         (1.0, np.nan, 7, 7),
         (np.nan, np.nan, None, None),
+        (1.0, 2.0**63, 7, 7),  # nonsense, as 64 bits of ones are: neither spool nor database holds it
+        (1.0, -1e300, None, None),
+        (1.0, 2.0**53, 7, 2**53),
     ],
 )
 def test_process_that_a_scan_shows(

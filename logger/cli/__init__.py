@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from logger.cli.look import plan, probe, status
-from logger.cli.operate import maintain, quarantine, void
+from logger.cli.operate import maintain, void
+from logger.cli.quarantine import quarantine
 from logger.cli.run import run
 from plcsim.command import run_command
 

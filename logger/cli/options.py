@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,6 +59,13 @@ url = click.option(
 schema = click.option("--schema", default=DEFAULT_SCHEMA, show_default=True, help="Schema for our tables.")
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+by = click.option(
+    "--by",
+    default=getpass.getuser,
+    show_default="the user of this process",
+    help="Who does it, for the record.",
+)
 
 
 def spool_option(help: str) -> Callable[[Command], Command]:

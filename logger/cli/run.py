@@ -80,9 +80,7 @@ from plcsim.errors import InputError
 @click.option(
     "--writers",
     type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    help="Database connections a process.",
+    help="Database connections a process.  [default: 2, for one device 1]",
 )
 @click.option(
     "--drain", type=Seconds(), default="10s", show_default=True, help="Longest wait for storing at the end."
@@ -106,7 +104,7 @@ def run(
     spool_max_age: float,
     when_full: str,
     workers: int,
-    writers: int,
+    writers: int | None,
     drain: float,
     keep_days: int | None,
     metrics: tuple[str, int] | None,

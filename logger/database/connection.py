@@ -86,15 +86,17 @@ def with_defaults(conninfo: str) -> str:
     return make_conninfo("", **given)
 
 
-def connect(conninfo: str, schema: str = DEFAULT_SCHEMA) -> Connection[Any]:
+def connect(conninfo: str, schema: str = DEFAULT_SCHEMA, only_reads: bool = False) -> Connection[Any]:
     """Connect in autocommit mode, with our session settings and array types.
 
-    Raises DatabaseUnreachable or DatabaseRefused.
+    `only_reads`: a standby, or a user who may not write, will do. Raises DatabaseUnreachable or
+    DatabaseRefused.
     """
     if not schema:
         raise DatabaseRefused("the name of the schema is empty")
+    given = with_defaults(make_conninfo(conninfo, target_session_attrs="any") if only_reads else conninfo)
     try:
-        connection = Connection.connect(with_defaults(conninfo), autocommit=True, prepare_threshold=None)
+        connection = Connection.connect(given, autocommit=True, prepare_threshold=None)
     except psycopg.OperationalError as exc:
         raise _connect_error(exc, conninfo_to_dict(conninfo)) from None
     try:

@@ -20,7 +20,7 @@ from logger.forwarding.figures import ForwarderFigures, Stored, summed
 from logger.forwarding.gathering import Lane, StreamSpec
 from logger.forwarding.intake import Intake
 from logger.forwarding.settings import Ending, ForwarderSettings
-from logger.forwarding.writer import Writer
+from logger.forwarding.writer import Prepare, Writer
 from logger.scan import StreamKey
 from logger.spool import Quarantine, Spool
 
@@ -37,7 +37,8 @@ class Forwarder:
 
     `open_connection` connects; it raises DatabaseUnreachable while there is no database. `prepare` is
     called on every new connection before a stream is opened: it makes the tables and registers the
-    devices where they are missing. All callbacks are called in the writers' threads.
+    devices where they are missing; it may return those that the database refuses, by device id, and why:
+    their scans stay in the spool. All callbacks are called in the writers' threads.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Forwarder:
         spool: Spool,
         streams: Sequence[StreamSpec],
         open_connection: Callable[[], Connection[Any]],
-        prepare: Callable[[Connection[Any]], None],
+        prepare: Prepare,
         settings: ForwarderSettings,
         quarantine: Quarantine,
         on_stored: Callable[[Stored], None] = lambda stored: None,
@@ -53,7 +54,7 @@ class Forwarder:
         self._spool = spool
         self._ending = Ending()
         self._watchdog = Watchdog(settings.deadline_s, GRACE_S)
-        self._strangers: set[StreamKey] = set()
+        self._strangers: dict[StreamKey, str] = {}
         self._lanes = lanes = [Lane(spec, spool.first_new(spec.key)) for spec in streams]
         count = min(settings.writers, len(lanes))
         self._writers = [
@@ -68,6 +69,7 @@ class Forwarder:
                 self._ending,
                 on_stored,
                 self._on_lost,
+                self._keeps_others_out,
             )
             for n in range(count)
         ]
@@ -89,7 +91,7 @@ class Forwarder:
 
     def close(self, drain_s: float = 10.0) -> int:
         """Store what the spool has accepted, for at most `drain_s`; returns how many items stay in it."""
-        self._intake.is_dry = False  # whatever it was: ask once more
+        self._intake.ask_again()
         self._ending.begun.set()
         until = time.monotonic() + drain_s
         started = [thread for thread in self._threads if thread.ident is not None]
@@ -114,6 +116,7 @@ class Forwarder:
     def figures(self) -> ForwarderFigures:
         backlog = {key: count for writer in self._writers for key, count in writer.backlog.items()}
         lost = {lane.key: str(lane.lost) for lane in self._lanes if lane.lost is not None}
+        lost |= self._strangers
         return summed([writer.counts for writer in self._writers], backlog, lost)
 
     def _run(self, writer: Writer) -> None:
@@ -128,16 +131,28 @@ class Forwarder:
         if len(lost) == len(self._lanes):
             self._fail(lost[-1])
 
+    def _keeps_others_out(self) -> bool:
+        """Whether scans wait in the spool, of a stream of which none are in memory."""
+        return any(
+            lane.lost is None
+            and not lane.waiting
+            and self._spool.first_unreleased(lane.key) < self._spool.next_number(lane.key)
+            for lane in self._lanes
+        )
+
     def _fail(self, why: BaseException) -> None:
         if self.failed is None:
             self.failed = why
             self.on_failure()
 
     def _on_stranger(self, key: StreamKey) -> None:
-        if key not in self._strangers:
-            self._strangers.add(key)
-            log.error(
-                "the spool holds scans of stream %d of %s, which is not logged here: they stay until it is",
-                key.stream_id,
-                key.device_id,
-            )
+        """Scans of a stream that is not logged here (any more) stay, and stop no other."""
+        if key in self._strangers:
+            return
+        self._spool.set_aside(key)
+        why = (
+            f"the spool holds scans of stream {key.stream_id} of {key.device_id}, which is not logged here: "
+            "they stay there; log the device once more with this spool to store them"
+        )
+        self._strangers = {**self._strangers, key: why}
+        log.error("%s", why)

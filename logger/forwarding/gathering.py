@@ -136,11 +136,22 @@ def next_work(lane: Lane, most_scans: int, reason: Reason) -> Work:
     if isinstance(first.item, Gap):
         gap = replace(first.item, first_scan=lane.next)  # the first of it may be stored already
         return Work(lane, (first,), gap.last_scan, _moved(gap, lane.offset))
-    return work_of(lane, contiguous(lane, most_scans))
+    running = process_of(lane, first.item, lane.stream.process_number if lane.stream else None)
+    return work_of(lane, contiguous(lane, most_scans, running), running)
 
 
-def contiguous(lane: Lane, most_scans: int) -> list[Spooled]:
-    """The oldest scans that wait, without a gap, all of one process."""
+def process_of(lane: Lane, scan: Scan, before: int | None) -> int | None:
+    """The process of a scan; one that could not read it goes on with the one `before` it.
+
+    The logger does so itself, but a new spool does not know of a process that is open in the database.
+    """
+    if scan.process_number is None and before is not None and len(scan.values) == lane.spec.layout.size:
+        return lane.spec.layout.process_number(scan.values, before)
+    return scan.process_number
+
+
+def contiguous(lane: Lane, most_scans: int, running: int | None) -> list[Spooled]:
+    """The oldest scans that wait, without a gap, all of this process, or of none."""
     first = lane.waiting[0].item
     assert isinstance(first, Scan)
     found: list[Spooled] = []
@@ -149,7 +160,7 @@ def contiguous(lane: Lane, most_scans: int) -> list[Spooled]:
         if (
             not isinstance(scan, Scan)
             or scan.number != first.number + len(found)
-            or scan.process_number != first.process_number
+            or process_of(lane, scan, running) != running
             or (found and len(scan.values) != len(first.values))
         ):
             break
@@ -157,13 +168,15 @@ def contiguous(lane: Lane, most_scans: int) -> list[Spooled]:
     return found
 
 
-def work_of(lane: Lane, items: Sequence[Spooled]) -> Work:
-    """The batch of contiguous scans; none if they do not fit the device as it is now described."""
+def work_of(lane: Lane, items: Sequence[Spooled], running: int | None) -> Work:
+    """The batch of contiguous scans of one process; none if they do not fit the device as described now."""
     started_ns = time.monotonic_ns()  # combining them is part of the transaction's time
     scans = [each.item for each in items if isinstance(each.item, Scan)]
     if len(scans[0].values) != lane.spec.layout.size:
         return Work(lane, items[:1], scans[0].number, None, started_ns)
     batch = batch_of(scans, lane.spec.layout, lane.offset)
+    if batch.process_number != running:
+        batch = replace(batch, process_number=running)
     return Work(lane, items, scans[-1].number, batch, started_ns)
 
 
@@ -179,7 +192,9 @@ def halves(works: Sequence[Work]) -> tuple[Sequence[Work], Sequence[Work]] | Non
     middle = len(work.items) // 2
     if not middle or not isinstance(work.what, Batch):
         return None
-    return [work_of(work.lane, work.items[:middle])], [work_of(work.lane, work.items[middle:])]
+    running = work.what.process_number
+    parts = work.items[:middle], work.items[middle:]
+    return [work_of(work.lane, parts[0], running)], [work_of(work.lane, parts[1], running)]
 
 
 def missing(key: StreamKey, first: int, last: int, reason: Reason) -> Gap:

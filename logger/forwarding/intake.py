@@ -49,6 +49,7 @@ class Intake:
         self._is_taking = False
         self.is_dry = False
         """Whether the spool had nothing more when it was last asked."""
+        self._questions = 0
 
     @property
     def rows(self) -> int:
@@ -59,6 +60,12 @@ class Intake:
     def is_full(self) -> bool:
         return self.rows >= self._max_rows
 
+    def ask_again(self) -> None:
+        """Whatever the spool said, or is just saying: ask it once more."""
+        with self._changed:
+            self._questions += 1
+            self.is_dry = False
+
     def fetch(self, inbox: Inbox, may_wait: bool) -> None:
         """Let the spool's next items come to their writers; may wait a moment until there are any."""
         with self._changed:
@@ -67,16 +74,20 @@ class Intake:
                     self._changed.wait(_WAIT_S)
                 return
             self._is_taking = True
+            question = self._questions
         items: list[Spooled] = []
+        has_asked = False
         try:
             if not self.is_full:
                 items = self._spool.take(TAKEN_AT_ONCE, _WAIT_S if may_wait and not inbox.items else 0.0)
-                self.is_dry = not items
+                has_asked = True
             elif may_wait:
                 threading.Event().wait(_WAIT_S)
         finally:
             with self._changed:
                 self._is_taking = False
+                if has_asked and question == self._questions:
+                    self.is_dry = not items
                 for spooled in items:
                     self._deal(spooled)
                 self._changed.notify_all()

@@ -75,10 +75,10 @@ class Transactions:
                 raise
         self.counts.retries[action] += 1
         if action is Action.PARTITION:
-            if not partitions_made and self._make_partitions(works):
+            action = Action.CONFIGURATION if partitions_made else self._make_partitions(works)
+            if action is None:
                 self._store(works, partitions_made=True)
                 return
-            action = Action.CONFIGURATION if partitions_made else Action.POISON
             self.counts.retries[action] += 1
         self._part(works, action, failure, partitions_made)
 
@@ -86,8 +86,10 @@ class Transactions:
         """Something among these cannot be stored: the others can, and it is set aside or left for later."""
         parts = halves(works) if action is Action.POISON or len(works) > 1 else None
         if parts is not None:
-            for part in parts:
-                self._store(part, partitions_made)
+            for part in parts:  # of a lane that was left for later, the second half waits too
+                now = time.monotonic()
+                if rest := [work for work in part if work.lane.resume_at <= now]:
+                    self._store(rest, partitions_made)
         elif action is Action.POISON and (isinstance(works[0].what, Batch) or not _is_plain(works[0].what)):
             self._set_aside(works[0], line_of(exc), getattr(exc, "sqlstate", None) or "")
         else:
@@ -116,8 +118,8 @@ class Transactions:
         counts.commits_ms.append((committed_ns - started_ns) / 1e6)
         for work in works:
             self._done(work, committed_ns)
-        self._spool.release([each for work in works for each in work.items])
         self._went_well()
+        self._spool.release([each for work in works for each in work.items])
 
     def _done(self, work: Work, committed_ns: int) -> None:
         """A work is stored: its items wait no more. The caller releases them."""
@@ -163,8 +165,11 @@ class Transactions:
             self.counts.quarantined += 1
         self._store([Work(lane, work.items, work.last, gap)])
 
-    def _make_partitions(self, works: Sequence[Work]) -> bool:
-        """Make the partitions that these need; False: there can be none, some of their times have no date."""
+    def _make_partitions(self, works: Sequence[Work]) -> Action | None:
+        """Make the partitions that these need; what is wrong if there can be none.
+
+        Poison: some of their times have no date. Configuration: we may not make tables here.
+        """
         assert self._connection is not None
         batches = [work.what for work in works if isinstance(work.what, Batch)]
         days = np.unique(np.concatenate([batch.recorded_at // _DAY_US for batch in batches]))
@@ -175,8 +180,12 @@ class Transactions:
         except (DatabaseUnreachable, DatabaseRefused):
             raise
         except DatabaseError:
-            return False
-        return True
+            return Action.POISON
+        except psycopg.Error as exc:
+            if action_for(exc, Phase.STORING) is not Action.CONFIGURATION or not self._is_well():
+                raise
+            return Action.CONFIGURATION
+        return None
 
     def _hold_up(self, lane: Lane, why: str) -> None:
         """Leave one lane alone for a while; the others go on."""

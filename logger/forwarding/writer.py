@@ -1,8 +1,4 @@
-"""One writer: a thread with a connection of its own that stores what waits in its lanes, exactly once.
-
-After a failure whose outcome is unknown the streams' rows tell: a row stands where it stood, or where one
-of our own attempts put it (an old connection may commit late).
-"""
+"""One writer: a thread with a connection of its own that stores what waits in its lanes, exactly once."""
 
 from __future__ import annotations
 
@@ -10,13 +6,14 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from psycopg import Connection
 
-from logger.errors import DatabaseError, StreamMoved
-from logger.forwarding.anchoring import MOST_AT_ONCE, Opened, open_streams, trimmed
+from logger.errors import DatabaseError
+from logger.forwarding.anchoring import MOST_AT_ONCE
+from logger.forwarding.contact import Contact
 from logger.forwarding.deadline import Watchdog
 from logger.forwarding.figures import Stored
 from logger.forwarding.gathering import Lane, gather
@@ -24,14 +21,12 @@ from logger.forwarding.intake import Intake
 from logger.forwarding.queues import Queues
 from logger.forwarding.retry import Action, BackOff, Phase, action_for
 from logger.forwarding.settings import Ending, ForwarderSettings
-from logger.forwarding.transactions import Failure, Transactions, line_of, name_of
+from logger.forwarding.transactions import Failure, line_of, name_of
 from logger.scan import StreamKey
-from logger.spool import Quarantine, Spool, Spooled
+from logger.spool import Quarantine, Spool
 
 log = logging.getLogger(__name__)
 
-_LOCKED_S = 1.0
-"""How long a stream is left alone whose row another connection holds."""
 _PREPARE_S = 120.0
 """For making tables and registering a thousand devices: many statements, each with its own timeout."""
 _TRIES = 3
@@ -41,7 +36,10 @@ _AT_ONCE = 5
 _JITTER_S = (0.001, 0.02)
 
 
-class Writer(Transactions):
+Prepare = Callable[[Connection[Any]], Mapping[str, str] | None]
+
+
+class Writer(Contact):
     """Stores the scans of its lanes; `run` is the thread's."""
 
     def __init__(
@@ -51,17 +49,19 @@ class Writer(Transactions):
         quarantine: Quarantine,
         settings: ForwarderSettings,
         open_connection: Callable[[], Connection[Any]],
-        prepare: Callable[[Connection[Any]], None],
+        prepare: Prepare,
         watchdog: Watchdog,
         ending: Ending,
         on_stored: Callable[[Stored], None],
         on_lost: Callable[[], None],
+        keeps_others_out: Callable[[], bool],
     ) -> None:
-        super().__init__(spool, quarantine, settings, on_stored)
+        super().__init__(spool, quarantine, settings, on_stored, on_lost)
         self.lanes = {lane.key: lane for lane in lanes}
         self.intake: Intake
         self._open_connection, self._prepare = open_connection, prepare
-        self._watchdog, self._ending, self._on_lost = watchdog, ending, on_lost
+        self._watchdog, self._ending = watchdog, ending
+        self._keeps_others_out = keeps_others_out
         self._limits = settings.limits
         self._queues = Queues(self._forget)
         self._phase = Phase.CONNECTING
@@ -111,19 +111,19 @@ class Writer(Transactions):
             self._shed()
 
     def _shed(self) -> None:
-        """Give lanes up, for this run, if memory is full of what cannot be stored: others must go on."""
+        """Give lanes up, for this run, if memory is full of what cannot be stored and keeps others out.
+
+        If there are no others (it is the database that refuses everything), all wait for a person.
+        """
         waiting = [lane for lane in self.lanes.values() if lane.waiting]
+        if not waiting or not self._keeps_others_out():
+            return
         long_ago = time.monotonic() - _TRIES * self._settings.slow_s
         if all(self._held_up.get(lane.key, math.inf) < long_ago for lane in waiting):
             for lane in waiting:
                 self._lose(lane, DatabaseError(f"{name_of(lane)} cannot be stored"))
             self._queues.clear()
             self._queues.again(waiting)
-
-    def _lose(self, lane: Lane, why: Exception) -> None:
-        lane.lost = why
-        log.error("%s: its scans stay in the spool until the logger is started again", why)
-        self._on_lost()
 
     def _turn(self) -> None:
         self._phase = Phase.CONNECTING
@@ -151,7 +151,7 @@ class Writer(Transactions):
         self._storing.reset()
         if self._limits != self._settings.limits:
             self._limits = self._limits.grown(self._settings.limits)
-        if not self._queues.paused:
+        if not self._queues.paused and not self._held_up:
             self._say("")
 
     def _connect(self) -> None:
@@ -160,7 +160,7 @@ class Writer(Transactions):
         self._connection = connection
         try:
             with self._deadline.of(_PREPARE_S):
-                self._prepare(connection)
+                self._refused = self._prepare(connection) or {}
         except BaseException:
             self._disconnect()
             raise
@@ -184,46 +184,14 @@ class Writer(Transactions):
 
     def _open_lanes(self) -> None:
         """Open some of the streams that have something waiting."""
-        assert self._connection is not None
         lanes = self._queues.some_to_open(MOST_AT_ONCE)
         try:
-            with self._deadline:
-                opened = open_streams(self._connection, self._repository, self._spool, lanes, self._trim)
-            for one in opened:
-                self._settle(one)
             for lane in lanes:
-                if lane.lost is not None:
-                    self._lose(lane, lane.lost)
-                elif lane.stream is None and lane.waiting:
-                    lane.resume_at = time.monotonic() + _LOCKED_S
+                if why := self._refused.get(lane.key.device_id):
+                    self._hold_up(lane, why)
+            self._open([lane for lane in lanes if lane.key.device_id not in self._refused])
         finally:
             self._queues.again(lanes)
-
-    def _settle(self, opened: Opened) -> None:
-        """Take from the stream's row what is stored, and go on behind it."""
-        lane, stream, offset = opened
-        stored = stream.head.last_scan - offset
-        known = lane.unknown.get(stream.head)
-        if known is None and lane.head is not None and stored >= max(lane.next, lane.new_from):
-            lane.lost = StreamMoved(
-                f"{name_of(lane)} stands at scan {stream.head.last_scan}, where this logger did not put it: "
-                "is another logger using it?"
-            )
-            return
-        if lane.head is not None and stored < lane.next - 1:
-            log.warning("%s: the database has lost scans after %d", name_of(lane), stream.head.last_scan)
-        lane.stream, lane.offset = stream, offset
-        if known is not None:
-            self._done(known, time.monotonic_ns())
-            self._spool.release(known.items)
-        lane.head, lane.next = stream.head, stored + 1
-        self._trim(trimmed(lane, stored))
-
-    def _trim(self, items: Sequence[Spooled]) -> None:
-        """These are stored already."""
-        self.counts.trimmed += len(items)
-        self._forget(items)
-        self._spool.release(items)
 
     def _recover(self, exc: Exception) -> None:
         """After a failure: connect anew if need be, and wait as long as its class asks."""

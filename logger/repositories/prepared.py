@@ -16,6 +16,8 @@ from psycopg import Connection, pq
 from psycopg.adapt import Buffer, Dumper, PyFormat, Transformer
 
 _names = count(1)
+_WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
+"""Function of the server (PostgreSQL source, syncrep.c) that warns when its wait was cancelled."""
 
 
 class PreparedStatement:
@@ -77,12 +79,30 @@ class Session:
         self.connection = connection
         self.pgconn = connection.pgconn
         self._prepared: dict[str, PreparedStatement] = {}
+        self._is_replicated = True
+        connection.add_notice_handler(self._hear)
 
     def prepared(self, statement: str, example: Mapping[str, Any]) -> PreparedStatement:
         """The statement, prepared now if it is not yet; raises psycopg.Error."""
         if statement not in self._prepared:
             self._prepared[statement] = PreparedStatement(self.connection, statement, example)
         return self._prepared[statement]
+
+    def check_replicated(self) -> None:
+        """Raises TransactionResolutionUnknown (08007) if a commit did not wait for its synchronous standby.
+
+        A cancel ends that wait with a warning and the answer of a commit: the transaction stands here,
+        and is lost if the standby takes over. A later commit that was waited for covers it.
+        """
+        if not self._is_replicated:
+            self._is_replicated = True
+            raise psycopg.errors.TransactionResolutionUnknown(
+                "the synchronous standby has not confirmed the commit: it may be lost if that takes over"
+            )
+
+    def _hear(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.source_function == _WAIT_FOR_STANDBY:  # its words are in the server's language
+            self._is_replicated = False
 
     @property
     def status(self) -> pq.TransactionStatus:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
+import psycopg
 from psycopg import Connection
 from psycopg.types.numeric import Int4
 from psycopg_pool import ConnectionPool
@@ -84,7 +85,10 @@ class Repository(ABC):
         """
         for stream, _ in work:
             stream.attempted, stream.is_certain = None, True
-        steps, after = _planned(work)
+        try:
+            steps, after = _planned(work)
+        except UnicodeEncodeError as exc:  # half a surrogate pair, say
+            raise psycopg.DataError(f"PostgreSQL stores no such text: {exc.object!r}") from None
         for stream, standing in after.items():
             stream.attempted = standing.head
         with self._session() as session:
@@ -100,6 +104,15 @@ class Repository(ABC):
                 raise
         for stream, standing in after.items():
             stream.standing = standing
+
+    def check_replicated(self) -> None:
+        """Whether what was committed on our connection outside of `store_together` is on its standby.
+
+        Raises TransactionResolutionUnknown, and ValueError if there is a pool.
+        """
+        if not isinstance(self._connections, Connection):
+            raise ValueError("a pool has many connections: ask the one that committed")
+        self._session_of(self._connections).check_replicated()
 
     def close(self) -> None:
         """Close the connection or the pool."""

@@ -37,11 +37,13 @@ class Transaction:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._may_have_committed = False
+        self._may_have_committed = self._is_in_doubt = False
 
     @property
     def is_certain(self) -> bool:
         """Whether a commit was never sent, or the database has said that it did not happen."""
+        if self._is_in_doubt:
+            return False
         return not self._may_have_committed or self._session.status is TransactionStatus.IDLE
 
     def run_alone(self, step: Step) -> None:
@@ -51,7 +53,7 @@ class Transaction:
         with _row_counts():
             answer = prepared.run(step.values)
         step.check(answer)
-        self._prove(TransactionStatus.IDLE)
+        self._prove_commit()
 
     def run_together(self, steps: Sequence[Step]) -> None:
         """Run the steps in their order, all or none; raises as `run_alone`."""
@@ -78,7 +80,7 @@ class Transaction:
         tag = result.command_status or b""
         if tag != b"COMMIT":
             raise DatabaseError(f"nothing was stored: the database answered COMMIT by {tag.decode()}")
-        self._prove(TransactionStatus.IDLE)
+        self._prove_commit()
 
     def _pipeline(
         self, requests: Sequence[tuple[PreparedStatement, list[Buffer | None]]]
@@ -108,6 +110,12 @@ class Transaction:
         if session.status is not TransactionStatus.IDLE:
             session.connection.close()
 
+    def _prove_commit(self) -> None:
+        self._prove(TransactionStatus.IDLE)
+        self._is_in_doubt = True
+        self._session.check_replicated()
+        self._is_in_doubt = False
+
     def _prove(self, expected: TransactionStatus) -> None:
         status = self._session.status
         if status is not expected:
@@ -136,8 +144,9 @@ def _answers(pgconn: pq.abc.PGconn) -> list[pq.abc.PGresult]:
 def _next_answer(pgconn: pq.abc.PGconn) -> pq.abc.PGresult | None:
     """Wait for it outside of libpq: psycopg holds Python's lock while `get_result` waits."""
     while pgconn.is_busy():
+        unsent = pgconn.flush()  # before the socket is asked for: it may close it
         poll = select.poll()
-        poll.register(pgconn.socket, select.POLLIN | (select.POLLOUT if pgconn.flush() else 0))
+        poll.register(pgconn.socket, select.POLLIN | (select.POLLOUT if unsent else 0))
         poll.poll()
         pgconn.consume_input()
     return pgconn.get_result()

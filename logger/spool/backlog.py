@@ -159,8 +159,9 @@ class Backlog:
             return not self._closed
 
     def _add(self, stream: SpoolStream, item: Item, number: int, segment: Segment, size: int) -> None:
-        self._ready.append(Spooled(stream.key, item, Ticket(stream, segment, number, size)))
-        self._ready_bytes += size
+        if not stream.is_aside:
+            self._ready.append(Spooled(stream.key, item, Ticket(stream, segment, number, size)))
+            self._ready_bytes += size
         stream.handed = number
         segment.handed += 1
 

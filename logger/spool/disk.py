@@ -49,6 +49,9 @@ class Disk(Protocol):
 
     def size(self, path: Path) -> int: ...
 
+    def free(self, folder: Path) -> int:
+        """Bytes that may still be written there, as far as the system tells: it knows of no quota."""
+
     def read(self, path: Path, offset: int, size: int) -> bytes:
         """At most `size` bytes; less at the end of the file."""
 
@@ -119,6 +122,10 @@ class OsDisk:
 
     def size(self, path: Path) -> int:
         return path.stat().st_size
+
+    def free(self, folder: Path) -> int:
+        found = os.statvfs(folder)
+        return found.f_bavail * found.f_frsize
 
     def read(self, path: Path, offset: int, size: int) -> bytes:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

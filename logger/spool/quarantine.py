@@ -119,6 +119,11 @@ class Quarantine:
             count += 1
         return count, size
 
+    def share(self) -> float:
+        """How full it is, from 0 to 1. Raises OSError."""
+        count, size = self.size()
+        return max(count / self._max_count, size / self._max_bytes)
+
     def _check_room(self, entry: Quarantined) -> None:
         count, size = self.size()
         if self._path(entry.id).name in self._names():

@@ -91,7 +91,7 @@ def item_bytes(key: StreamKey, item: Item) -> bytes:
         head = _GAP.pack(
             key.stream_id, len(name), 0, item.last_scan, item.first_scan, item.first_at, item.last_at
         )
-        return b"".join((head, name, padding, item.reason.encode()))
+        return b"".join((head, name, padding, item.reason.encode(errors="surrogatepass")))
     texts = b"".join(_text_bytes(text) for text in item.texts)
     ran = item.process_number is not None
     head = _SCAN.pack(
@@ -131,7 +131,7 @@ def item_from(kind: int, payload: bytes, has_clock: bool = False) -> tuple[Strea
         stream_id, length, _, last, first, first_at, last_at = _GAP.unpack_from(payload)
         at = _GAP.size + length + -length % 8
         key = StreamKey(payload[_GAP.size : _GAP.size + length].decode(), stream_id)
-        return key, Gap(first, last, payload[at:].decode(), first_at, last_at)
+        return key, Gap(first, last, payload[at:].decode(errors="surrogatepass"), first_at, last_at)
     stream_id, length, ran, number, process, due_ns, started_ns, size, _ = _SCAN.unpack_from(payload)
     at = _SCAN.size + length + -length % 8
     key = StreamKey(payload[_SCAN.size : _SCAN.size + length].decode(), stream_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -32,6 +33,9 @@ _ROUND_EVERY_S = 1.0
 """For limits, notes of what was released, and a disk that was full."""
 _CLOSE_S = 30.0
 _ALARM, _CALM = 0.8, 0.7
+_KEPT_FREE = 512 << 10
+"""Bytes of the disk that scans leave to notes (150 KB for 1,000 streams) and to the head of a new segment:
+without an anchor nothing can be stored, and without a new segment the last one cannot go."""
 
 
 class Rounds:
@@ -62,9 +66,10 @@ class Rounds:
         self._notes_wanted = self._notes_kept = 0
         self._noting: set[SpoolStream] = set()
         """Streams in a note that is not yet known to be durable."""
-        self._revision = self._bytes = 0
-        self._is_too_old = self._no_space = self._is_alarmed = False
+        self._revision = self._bytes = self._bytes_aside = 0
+        self._is_too_old = self._no_space = self._is_alarmed = self._has_aside = False
         self._is_hurried = self._is_closing = self._is_ended = False
+        self._ends_clean = True
         self._last_error = ""
         self._started_at = self._looked_at = self._noted_at = 0.0
         """When the newest round, look and note were begun, monotonic clock, seconds."""
@@ -77,7 +82,8 @@ class Rounds:
             return True
         if self._limits.policy != "block":
             return False
-        return self._is_too_old or self._bytes + self._incoming_bytes >= self._limits.max_bytes
+        wanted = self._bytes - self._bytes_aside + self._incoming_bytes
+        return self._is_too_old or wanted >= self._limits.max_bytes
 
     def _stream(self, key: StreamKey) -> SpoolStream:
         stream = self._streams.get(key)
@@ -131,10 +137,20 @@ class Rounds:
         except Exception as exc:
             log.exception("the spool %s failed", self.folder)
             self._fail(exc)
-        self._bytes = sum(segment.size for segment in list(self._segments))
+        self._measure()
         self._sound_alarm()
         if self._room.is_awaited and not self.is_full:
             self._room.tell()
+
+    def _measure(self) -> None:
+        """Bytes of all files, and of those in which only streams wait that nobody stores in this run."""
+        with self._lock:
+            self._bytes = sum(segment.size for segment in self._segments)
+            self._bytes_aside = sum(
+                segment.size
+                for segment in self._segments[:-1]
+                if segment.unreleased and self._has_aside and not segment.is_wanted
+            )
 
     def _last_round(self) -> None:
         """Accept all that was put and note that the run ended in order, if the disk takes it."""
@@ -157,6 +173,10 @@ class Rounds:
             wanted, self._is_hurried = self._notes_wanted, False
         size = sum(entry[2] for entry in group)
         self._make_room(size)
+        if group and self._disk.free(self.folder) < size + _KEPT_FREE:
+            if wanted > self._notes_kept:
+                self._keep_notes(wanted)
+            raise NoSpace(f"less than {_KEPT_FREE >> 10} KiB would be free")
         is_anchor = wanted > self._notes_kept
         with_note = is_anchor or (bool(group) and self._is_note_due())
         if not group and not with_note:
@@ -174,6 +194,14 @@ class Rounds:
                 self._noting.clear()
         if is_anchor:
             self._writer.keep_note(self._note(True))
+        with self._lock:
+            self._notes_kept = wanted
+            self._done.notify_all()
+
+    def _keep_notes(self, wanted: int) -> None:
+        """Write the notes that somebody waits for, and no items."""
+        self._write_note()
+        self._writer.keep_note(self._note(True))
         with self._lock:
             self._notes_kept = wanted
             self._done.notify_all()
@@ -201,10 +229,10 @@ class Rounds:
             self._write_note()
 
     def _oldest_age_s(self, now: float) -> float:
-        """Of the newest item of the oldest segment in which anything waits, seconds."""
+        """Of the newest item of the oldest segment in which anything waits for this run, seconds."""
         with self._lock:
             waiting = (segment for segment in self._segments if segment.unreleased)
-            oldest = next(waiting, None)
+            oldest = next((each for each in waiting if not self._has_aside or each.is_wanted), None)
             return 0.0 if oldest is None else now - oldest.newest_at
 
     def _make_room(self, size: int) -> None:
@@ -270,19 +298,40 @@ class Rounds:
                 "revision": self._revision,
                 "writer": self.writer.hex,
                 "target": self.target,
-                "clean": self._is_ended,
+                "clean": self._is_ended and self._ends_clean,
                 "streams": [stream.noted() for stream in streams],
             }
 
     def _fill_up(self, exc: NoSpace) -> None:
         """The disk is full: let the oldest go, if that is the policy, or wait until there is space."""
         self._last_error = f"the disk is full: {exc}"
+        self._finish_newest()
         if self._limits.policy == "drop_oldest" and self._drop_oldest("dropped: the disk was full"):
             return
         if not self._no_space:
             log.warning("spool %s: %s; no scan is read until there is space", self.folder, self._last_error)
         self._no_space = True
         self._delete_empty()
+
+    def _finish_newest(self) -> None:
+        """Begin another segment if the newest one may go then: it may be what fills the disk."""
+        with self._lock:
+            newest = self._segments[-1] if self._segments else None
+            is_only = len(self._segments) == 1
+        if newest is None or (newest is self._writer.active and not newest.items):
+            return
+        may_drop = is_only and self._limits.policy == "drop_oldest" and newest.size > _KEPT_FREE
+        if newest.unreleased and not may_drop:
+            return
+        try:
+            self._writer.begin()
+        except NoSpace:
+            if newest.unreleased:
+                return
+            self._writer.give_up()  # an open file would keep its space
+            self._delete(newest)
+            with contextlib.suppress(NoSpace):
+                self._writer.begin()
 
     def _fail(self, exc: BaseException) -> None:
         with self._lock:

@@ -48,6 +48,13 @@ class Segment:
         else:
             known[1] = last
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anything waits in it that this run stores."""
+        return self.unreleased > 0 and any(
+            last > stream.released and not stream.is_aside for stream, (_, last) in self.ranges.items()
+        )
+
     def standing(self) -> Segment:
         """The segment that holds its items now."""
         segment = self

@@ -22,7 +22,7 @@ from logger.spool.disk import Disk, OsDisk
 from logger.spool.limits import SpoolFigures, SpoolLimits
 from logger.spool.recovery import NOTE_FILE, Recovered, recover
 from logger.spool.rounds import Rounds
-from logger.spool.streams import Last, StreamState
+from logger.spool.streams import LEFT_OUT, Last, StreamState
 from logger.spool.writer import NoSpace
 from plcsim.errors import InputError
 
@@ -76,9 +76,13 @@ class Spool(Rounds):
             raise
         self._start()
 
-    def close(self) -> None:
-        """Accept what was put, note that all is in order, let go of the folder; what waits stays in it."""
+    def close(self, clean: bool = True) -> None:
+        """Accept what was put, note that all is in order, let go of the folder; what waits stays in it.
+
+        Not `clean`: the next run learns that one before it was killed, though this was none.
+        """
         with self._lock:
+            self._ends_clean = clean
             self._is_closing = True
             self._to_do.notify()
         self._backlog.close()
@@ -156,6 +160,15 @@ class Spool(Rounds):
             stream.adopt(state)
             self._backlog.changed.add(stream)
 
+    def set_aside(self, key: StreamKey) -> None:
+        """Nobody stores this stream until the spool is opened again; what waits of it stays.
+
+        It does not count against the limits any more, and they bound it by itself: beyond `max_bytes`
+        what comes of it is left out, which is a gap record once the stream is stored again.
+        """
+        with self._lock:
+            self._stream(key).is_aside = self._has_aside = True
+
     def reason_missing(self, key: StreamKey, number: int) -> str:
         """Why take() never gave this number although it gave a later one."""
         with self._lock:
@@ -176,6 +189,10 @@ class Spool(Rounds):
             first, _ = numbers_of(item)
             if first <= stream.newest:
                 raise ValueError(f"{key}: number {first} does not come after {stream.newest}")
+            if stream.is_aside and self._bytes_aside >= self._limits.max_bytes:
+                stream.leave_out(item, LEFT_OUT)
+                self._backlog.changed.add(stream)
+                return
             stream.see(item)
             size = _bytes_about(item)
             self._incoming.append((stream, item, size))
@@ -260,7 +277,7 @@ class Spool(Rounds):
             self._look()
         except OSError as exc:
             raise self._unusable(exc) from None
-        self._bytes = sum(segment.size for segment in self._segments)
+        self._measure()
 
     def _for_target(self, found: Recovered) -> Recovered:
         """What was found, if it belongs to our database; an empty spool of another one begins anew."""

@@ -22,6 +22,7 @@ NOTE_VERSION = 1
 RELEASED_BEFORE = "stored before, and no longer in the database"
 DAMAGED = "lost in the spool: its record was damaged"
 NOT_THERE = "never came to the spool"
+LEFT_OUT = "dropped: the stream was not stored, and its part of the spool was full"
 
 
 class Last(NamedTuple):
@@ -90,6 +91,8 @@ class SpoolStream:
     """What is handed out and not released, in order; released ones may stand behind an open one."""
     revision: int = -1
     """Of the note that says how it stands."""
+    is_aside: bool = False
+    """Whether nobody stores it in this run: what waits of it must not stop the others."""
     _newest_scan: Scan | None = None
     _recorded_at_us: int = 0
     _process_number: int | None = None
@@ -146,6 +149,13 @@ class SpoolStream:
         if self.dropped and self.dropped[-1].reason == reason and self.dropped[-1].last >= first - 1:
             first = self.dropped.pop().first
         self.dropped.append(Dropped(first, last, reason))
+
+    def leave_out(self, item: Item, reason: str) -> None:
+        """The item is not kept; its number is spent, and the gap record says why."""
+        self.see(item)
+        first = item.first_scan if isinstance(item, Gap) else item.number
+        self.least_next = self.newest + 1
+        self.drop(first, self.newest, reason)
 
     def reason_missing(self, number: int, has_damage: bool) -> str:
         if number <= self.released:

@@ -135,6 +135,11 @@ class SegmentWriter:
         self._disk_close(self._file)
         self._file = None
 
+    def give_up(self) -> None:
+        """Let go of the newest segment; the next write begins another."""
+        self.close()
+        self.active = self._broken = None
+
     @property
     def _name(self) -> str:
         return self.active.path.name if self.active else "no segment"

@@ -14,6 +14,7 @@ import random
 import signal
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import numpy as np
 import psycopg
@@ -69,7 +70,8 @@ class Damage:
         return not self._left
 
     def _seconds(self, what: str) -> float:
-        return self._dice.random() * (0.004 if what in ("kill", "freeze") else 0.5)
+        share = self._dice.random()
+        return 0.0005 + share * 0.0025 if what in ("kill", "freeze") else share * 0.5
 
 
 def run(what: str, count: int) -> None:

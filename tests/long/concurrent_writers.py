@@ -1,4 +1,4 @@
-"""A hundred writers on the same 84 rows: no deadlock and no failure; without the device's lock there are some.
+"""A hundred writers on the same 84 rows: no deadlock, no failure; without the device's lock there are some.
 
 python -m long.concurrent_writers [--count WRITERS] [--transactions N] (with PYTHONPATH=tests)
 """
@@ -32,6 +32,13 @@ def scan(number: int) -> Scan:
     return Scan(number, VALUES[number % len(VALUES)], GOOD, recorded_at, None)
 
 
+def shuffle(schema: Schema) -> None:
+    """Let the rows lie in another order than their ids, as they do after a while."""
+    move = "UPDATE component_parameters SET parameter_id = parameter_id WHERE parameter_id = %s"
+    for n in np.random.default_rng(1).permutation(LAYOUT.parameter_ids):
+        schema.rows(move, int(n))
+
+
 def write(
     schema: Schema, kind: type[Repository], stream_id: int, up_to: int, start: threading.Barrier
 ) -> int:
@@ -39,9 +46,9 @@ def write(
     deadlocks = 0
     with connect(schema.conninfo, schema.name) as connection:
         connection.execute("SET deadlock_timeout = '20ms'; SET lock_timeout = 0; SET statement_timeout = 0")
-        if stream_id % 2:  # plans change with statistics: every other one locks the rows in another order
-            for join in ("hashjoin", "mergejoin", "seqscan"):
-                connection.execute(f"SET enable_{join} = off".encode())
+        # plans change with statistics: one half locks rows as they lie, the other by their index
+        for plan in ("hashjoin", "mergejoin", "seqscan") if stream_id % 2 else ("nestloop", "indexscan"):
+            connection.execute(f"SET enable_{plan} = off".encode())
         stream = kind(connection).open(StreamKey(CONFIG.device.device_id, stream_id))
         start.wait(60)
         while stream.head.last_scan < up_to:
@@ -62,6 +69,7 @@ def run(writers: int, up_to: int) -> None:
             with schema_in(postgres.conninfo, name) as schema:
                 with connect(schema.conninfo, schema.name) as connection:
                     register_device(connection, CONFIG)
+                shuffle(schema)
                 start = threading.Barrier(writers)
                 with ThreadPoolExecutor(writers) as executor:
                     jobs = [

@@ -172,8 +172,11 @@ class Logger:
     def terminate(self, limit_s: float) -> float | None:
         """SIGTERM; the seconds until it ended, or None if it had to be killed."""
         began = time.monotonic()
-        os.kill(self.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
         self.process.join(limit_s)
+        if self.process.exitcode:
+            print(self.complaints.read_text()[-2000:], file=sys.stderr)
         took = time.monotonic() - began
         if self.process.exitcode is None:
             self.kill()
@@ -201,7 +204,7 @@ def _program(words: list[str], said: Path, complaints: Path, max_scans: int | No
 
     if max_scans is not None:
         own = ForwarderSettings.limits
-        limits = property(lambda self: replace(own.fget(self), max_scans=max_scans))  # type: ignore[misc]
+        limits = property(lambda self: replace(own.fget(self), scans=max_scans))  # type: ignore[misc]
         ForwarderSettings.limits = limits  # type: ignore[assignment]
     sys.argv = ["plclogger", *words]
     main()

@@ -27,23 +27,28 @@ from logger.spool import Quarantine, Spool, SpoolLimits
 from plcsim.config import DeviceConfig
 from plcsim.truth import Truth
 
+STORED = (
+    "SELECT coalesce(sum(last_scan - first_scan + 1), 0) FROM logging_transactions WHERE history_rows > 0"
+)
 PREPARED = 600
 """PLC scans of a device whose values are computed beforehand, and come in turn."""
 
 
 def fill(spool: Spool, configs: list[DeviceConfig], seconds: int) -> float:
     """Put the scans of so many seconds, one a second of each device; returns how long it took."""
-    layout, began = ScanLayout(configs[0]), time.monotonic()
+    layout = ScanLayout(configs[0])
     columns = [p.is_logged for p in configs[0].register_map.parameters]
-    truth = Truth(configs[0]).values_at(np.arange(1, PREPARED + 1, dtype=np.int64))[:, columns]
+    some = np.arange(1, min(PREPARED, seconds) + 1, dtype=np.int64)
+    truths = [Truth(config).values_at(some)[:, columns] for config in configs]
     keys = [StreamKey(config.device.device_id) for config in configs]
     good = np.full(layout.size, Quality.GOOD, dtype=np.int16)
     first_us = time.time_ns() // 1000 - seconds * 1_000_000
-    process = layout.process_number(truth[0], None)
+    process = layout.process_number(truths[0][0], None)
+    began = time.monotonic()
     for n in range(seconds):
         at = np.full(layout.size, first_us + n * 1_000_000, dtype=np.int64)
-        for key in keys:
-            spool.put(key, Scan(n + 1, truth[n % PREPARED], good, at, process))
+        for key, truth in zip(keys, truths, strict=True):
+            spool.put(key, Scan(n + 1, truth[n % len(truth)], good, at, process))
         if n % 20 == 19:
             spool.flush(60)
     spool.flush(60)
@@ -59,8 +64,7 @@ def run(minutes: int, devices: int, writers: int) -> None:
             scans = seconds * devices
             figure("simulated", seconds / took[0], "x live", ">= 60", seconds / took[0] >= 60)
             none("left in the spool", left, "scans")
-            stored = schema.value("SELECT coalesce(sum(last_scan - first_scan + 1), 0) FROM logging_transactions "
-                                  "WHERE history_rows > 0")  # fmt: skip
+            stored = schema.value(STORED)
             figure("scans of the outage that are stored", stored, "scans", f"= {scans}", stored == scans)
             rate = scans / took[1]
             figure("drain", rate * 84, "parameters/s")

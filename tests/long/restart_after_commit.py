@@ -36,7 +36,7 @@ SETTLED_S = 0.05
 
 
 def run(count: int) -> None:
-    with server() as postgres, folder() as place, plant(place, 2, 20) as (file, _):
+    with server() as postgres, folder() as place, plant(place, 1, 20) as (file, _):
         proxy, dice = WireProxy(postgres.conninfo), random.Random(11)
         with schema_in(postgres.conninfo) as schema:
             words = run_words(file, schema, place / "spool", "--interval", "20ms", conninfo=proxy.conninfo)

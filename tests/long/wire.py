@@ -9,6 +9,7 @@ the client's connection open until it gives up; the server's side is closed then
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -64,6 +65,7 @@ class WireProxy:
         self._closing = False
         self._target = {key: str(value) for key, value in conninfo_to_dict(conninfo).items()}
         self._folder = Path(tempfile.mkdtemp(prefix="plcsim-wire-"))
+        atexit.register(shutil.rmtree, self._folder, ignore_errors=True)  # also when it is interrupted
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(self._folder / ".s.PGSQL.5432"))
         self._listener.listen(64)
