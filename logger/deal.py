@@ -9,82 +9,28 @@ interruption at any point is finished, or begun again, by the next start.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import replace
-from fnmatch import fnmatch
 from pathlib import Path
 from uuid import UUID, uuid4
 
 from logger.settings import Settings
 from logger.spool import Spool, SpoolLimits
+from logger.spool_folder import SPOOL, failure_of, is_among
 from plcsim.config import DeviceConfig
-from plcsim.errors import InputError, PlcsimError
+from plcsim.errors import InputError
 
 _DEAL = "deal.json"
-_LOCK = "run.lock"
 _BUILT = "deal.new"
 _VALID = "deal.ready"
 _CLEARED = "cleared"
 _DONE = "deal.done"
-_SPOOL = ("segment-*.spool", "streams.json", "streams.json.new", "lock")
-"""The files of a spool: all that dealing anew removes."""
-_OURS = (*_SPOOL, _LOCK, "deal.*", "status.json*", "quarantine", "worker-*", "lost+found", ".*")
-"""What a logger's folder may hold."""
 _MOST_AT_ONCE = 1000
 _FLUSH_S = 60.0
 """For a disk to take what was copied."""
-
-
-@contextmanager
-def taken(folder: Path) -> Iterator[None]:
-    """Keep the folder for this logger. Raises InputError if it cannot be used, or another one has it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _check_ours(folder)
-        file = (folder / _LOCK).open("a+")
-    except OSError as exc:
-        raise _failure(folder, exc) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            pid = file.read().strip() or "unknown"
-            raise InputError(
-                f"--spool {folder}: another plclogger (process {pid}) uses it; "
-                "give each logger a spool of its own"
-            ) from None
-        with suppress(OSError):  # the disk is full: the lock holds without our name
-            file.truncate(0)
-            os.write(file.fileno(), str(os.getpid()).encode())
-        yield
-
-
-def _check_ours(folder: Path) -> None:
-    """Raise InputError if others keep files in the folder."""
-    others = [path.name for path in folder.iterdir() if not _is_among(path.name, _OURS)]
-    if others:
-        some = ", ".join(sorted(others)[:3]) + (", …" if len(others) > 3 else "")
-        raise InputError(
-            f"--spool {folder}: holds what is not of a plclogger ({some}): give a folder of its own"
-        )
-
-
-def _is_among(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch(name, pattern) for pattern in patterns)
-
-
-def _failure(folder: Path, exc: OSError) -> PlcsimError:
-    """What a user mends, or what passes: a service is started again after the latter."""
-    passes = exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-    kind = PlcsimError if passes else InputError
-    return kind(f"--spool {folder}: cannot be used: {exc.strerror}")
 
 
 def shares(devices: Sequence[DeviceConfig], workers: int) -> list[tuple[DeviceConfig, ...]]:
@@ -106,7 +52,7 @@ def dealt(settings: Settings, workers: int) -> list[Settings]:
     try:
         return _dealt(settings, workers)
     except OSError as exc:
-        raise _failure(settings.spool, exc) from None
+        raise failure_of(settings.spool, exc) from None
 
 
 def _dealt(settings: Settings, workers: int) -> list[Settings]:
@@ -242,7 +188,7 @@ def _clear(folder: Path) -> None:
     if not folder.exists():
         return
     for path in folder.iterdir():
-        if _is_among(path.name, _SPOOL):
+        if is_among(path.name, SPOOL):
             path.unlink()
     _sync(folder)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import sys
 import threading
@@ -36,6 +37,7 @@ _PATIENCE_S = 1.0
 """How long reading waits for the first answer of the database: one that refuses us is told at once."""
 _FIRST_CONTACT_S = 30.0
 """How much longer it waits for one that did answer, while it makes tables and enters devices."""
+_MOST_FILES = 65_536
 _SWITCH_S = 0.0005
 """How long a thread may keep the others waiting: reading must not wait for what storing computes."""
 
@@ -59,12 +61,21 @@ def run_logger(settings: Settings, hooks: Hooks = Hooks(), parent: int | None = 
     """
     spool = Spool(settings.spool, settings.limits, target=settings.target, writer=settings.writer)
     spool.open()
+    raise_file_limit()
     sys.setswitchinterval(_SWITCH_S)
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             return runner.run(_Service(settings, spool, hooks).run(parent))
     finally:
         spool.close()
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as it may: each device is a connection, a shell allows 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class _Service:

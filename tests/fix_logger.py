@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from fix_emulator import ALD_FILE, Emulator, emulating
+from fix_emulator import ALD_FILE, Emulator, ald_device, emulating
 from fix_postgres import Schema
 
 from logger.cli import main
@@ -29,7 +30,6 @@ from plcsim.device_file import load_device
 from plcsim.truth import Truth
 
 DEADLINE_S = 30.0
-COMMAND = [sys.executable, "-m", "logger"]
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "PLCSIM_"))}
 
 
@@ -57,25 +57,65 @@ def plclogger(*arguments: object, **environment: str) -> subprocess.CompletedPro
     """
     words = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
-        said, complaints = Path(folder, "stdout"), Path(folder, "stderr")
-        inherited = {**ENVIRONMENT, "PLCLOGGER_SPOOL": str(Path(folder, "spool")), **environment}
-        process = _fork.Process(target=_program, args=(words, inherited, said, complaints))
-        process.start()
-        process.join(DEADLINE_S)
-        code = process.exitcode
-        if code is None:
-            process.kill()
-            process.join()
-        assert code is not None, f"plclogger did not end: {complaints.read_text()}"
-        return subprocess.CompletedProcess(words, code, said.read_text(), complaints.read_text())
+        spool = {"PLCLOGGER_SPOOL": str(Path(folder, "spool"))}
+        program = Program(words, {**ENVIRONMENT, **spool, **environment})
+        try:
+            code = program.wait(DEADLINE_S)
+        finally:
+            program.close()
+        return subprocess.CompletedProcess(words, code, program.said, program.complaints)
 
 
-def _program(words: list[str], environment: dict[str, str], said: Path, complaints: Path) -> None:
-    for descriptor, path in enumerate((said, complaints), 1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+class Program:
+    """A running `plclogger`, as subprocess.Popen has it; ends with `close`."""
+
+    def __init__(self, words: list[str], environment: dict[str, str]) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="plclogger-"))
+        self._outputs = [self._folder / "stdout", self._folder / "stderr"]
+        self._process = _fork.Process(target=_program, args=(words, environment, self._outputs))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+        self.said = self.complaints = ""
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float = DEADLINE_S) -> int:
+        """Its exit code; what it said is in `said` and `complaints` then."""
+        self._process.join(timeout)
+        self.said, self.complaints = (path.read_text() if path.exists() else "" for path in self._outputs)
+        code = self.poll()
+        assert code is not None, f"plclogger did not end: {self.complaints}"
+        return code
+
+    def close(self) -> None:
+        self.kill()
+        self._process.join()
+        shutil.rmtree(self._folder)
+
+
+def _program(words: list[str], environment: dict[str, str], outputs: list[Path]) -> None:
+    for descriptor, path in enumerate(outputs, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["plclogger", *words]
+    sys.modules["__main__"] = ModuleType("__main__")  # else its workers import pytest's
     main()
 
 
@@ -95,7 +135,7 @@ class Ended:
 class Logger:
     """A `plclogger run` process."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Program) -> None:
         self.process = process
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> Ended:
@@ -103,8 +143,8 @@ class Logger:
         return self.wait()
 
     def wait(self) -> Ended:
-        said, complaints = self.process.communicate(timeout=DEADLINE_S)
-        return Ended(self.process.returncode, said, complaints)
+        code = self.process.wait()
+        return Ended(code, self.process.said, self.process.complaints)
 
 
 @contextmanager
@@ -123,17 +163,15 @@ def logging_into(
     words = [str(option) for option in options]
     stream = words[words.index("--stream") + 1] if "--stream" in words else "1"
     command = [
-        *COMMAND, "run", str(device_file), *(["--plc", f"127.0.0.1:{port}"] if port else []),
+        "run", str(device_file), *(["--plc", f"127.0.0.1:{port}"] if port else []),
         "--database", conninfo or schema.conninfo, "--schema", schema.name,
         "--spool", str(spool or spool_of(schema, stream)), *words,
     ]  # fmt: skip
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-    ) as process:
-        try:
-            yield Logger(process)
-        finally:
-            process.kill()
+    program = Program(command, ENVIRONMENT)
+    try:
+        yield Logger(program)
+    finally:
+        program.close()
 
 
 def stored_scans(schema: Schema) -> int:
@@ -173,6 +211,18 @@ def machine() -> Iterator[Emulator]:
     """The 84-parameter machine, about to start its recipe."""
     with emulating(ALD_FILE, "--start-scan", "15") as emulator:
         yield emulator
+
+
+@pytest.fixture(scope="module")
+def running_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The file of a machine that runs; it says where."""
+    folder = tmp_path_factory.mktemp("machine")
+    path = ald_device(folder, 20)
+    with emulating(path) as emulator:
+        text = path.read_text(encoding="utf-8")
+        assert text.count("port: 5020") == 1
+        path.write_text(text.replace("port: 5020", f"port: {emulator.port}"), encoding="utf-8")
+        yield path
 
 
 @pytest.fixture

@@ -20,6 +20,9 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+_SYNC = b"S\x00\x00\x00\x04"
+"""Ends a request (PostgreSQL documentation, Message Formats)."""
+
 Fate = Callable[[bytes], str | None]
 """Decides what happens to a request: a fate, or None to pass it on."""
 
@@ -105,6 +108,7 @@ class _Link:
             fate = self._proxy.fate(data)
             if fate is not None:
                 self._proxy.landed[fate] += 1
+                data = self._whole(data)
             if fate == "request":
                 break
             if fate is not None:
@@ -118,6 +122,12 @@ class _Link:
                 return  # `replies` ends the connection when the server is done
         _cut(self.server)
         _cut(self.client)
+
+    def _whole(self, data: bytes) -> bytes:
+        """A request of the extended protocol up to its Sync: long ones come in pieces."""
+        while data[:1] in (b"P", b"B") and not data.endswith(_SYNC) and (more := _receive(self.client)):
+            data += more
+        return data
 
     def replies(self) -> None:
         swallowed = b""

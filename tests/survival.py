@@ -43,6 +43,11 @@ class Life:
         self.process.kill()
         self.process.join()
 
+    @property
+    def complaints(self) -> str:
+        """What it has said on stderr up to now."""
+        return self._complaints.read_text() if self._complaints.exists() else ""
+
     def end(self) -> Ended:
         """SIGTERM, and what it left behind."""
         self.process.terminate()
@@ -51,9 +56,8 @@ class Life:
     def wait(self) -> Ended:
         self.process.join(DEADLINE_S)
         code = self.process.exitcode
-        complaints = self._complaints.read_text()
-        assert code is not None, f"plclogger did not end: {complaints}"
-        return Ended(code, self._said.read_text(), complaints)
+        assert code is not None, f"plclogger did not end: {self.complaints}"
+        return Ended(code, self._said.read_text(), self.complaints)
 
 
 def _program(words: list[str], said: Path, complaints: Path, spoils: tuple[Spoil, ...]) -> None:
@@ -73,12 +77,12 @@ class Lives:
     """One logger after the other on one spool; what the killed ones had accepted is remembered."""
 
     def __init__(
-        self, schema: Schema, folder: Path, device_file: Path, conninfo: str, *options: object
+        self, schema: str, folder: Path, device_file: Path, conninfo: str, *options: object
     ) -> None:
-        self.schema, self.spool = schema, folder / "spool"
+        self.spool = folder / "spool"
         self._folder = folder
         self._words = [
-            "run", str(device_file), "--database", conninfo, "--schema", schema.name,
+            "run", str(device_file), "--database", conninfo, "--schema", schema,
             "--spool", str(self.spool), "--json", *map(str, options),
         ]  # fmt: skip
         self.accepted: Times = {}
@@ -96,23 +100,23 @@ class Lives:
     def scans_waiting(self) -> int:
         return sum(map(len, in_spool(self.spool).values()))
 
-    def lost(self) -> int:
+    def lost(self, schema: Schema) -> int:
         """Scans that were accepted and are not stored."""
-        there = scans_at(self.schema)
+        there = scans_at(schema)
         return sum(len(times - there.get(key, set())) for key, times in self.accepted.items())
 
 
 @contextmanager
 def lives(
-    schema: Schema, folder: Path, device_file: Path, conninfo: str = "", *options: object
+    schema: str, folder: Path, device_file: Path, conninfo: str, *options: object
 ) -> Iterator[Lives]:
     """Loggers until the end of the block."""
-    made = Lives(schema, folder, device_file, conninfo or schema.conninfo, *options)
+    made = Lives(schema, folder, device_file, conninfo, *options)
     try:
         yield made
     finally:
         for life in made.lives:
-            print(life._complaints.read_text()); life.kill()
+            life.kill()
 
 
 def judged(schema: Schema) -> Verification:

@@ -15,10 +15,11 @@ import pytest
 from fix_scans import MAP
 from fix_spool import content_of, scan_of, take_all
 
-from logger.deal import dealt, taken
+from logger.deal import dealt
 from logger.scan import StreamKey
 from logger.settings import Settings
 from logger.spool import Spool
+from logger.spool_folder import taken
 from plcsim.device_file import parse_device
 from plcsim.errors import InputError, PlcsimError
 

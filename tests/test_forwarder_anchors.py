@@ -14,6 +14,7 @@ from fix_scans import Oven
 from waiting import wait_for
 
 from logger.forwarding import anchoring
+from logger.forwarding.intake import TAKEN_AT_ONCE
 from logger.repositories import BaselineRepository
 from logger.scan import Gap
 
@@ -76,6 +77,23 @@ def test_stored_scans_that_the_spool_still_has_are_trimmed(
     assert again.forwarder.figures().trimmed == 13
     assert stored_values(schema) == as_logged([*oven.run_of(1, 10), *oven.run_of(15, 17)])
     assert gaps(schema) == [(11, 14, "missed")]
+
+
+def test_stored_scans_and_gaps_that_are_read_back_late_are_trimmed_too(
+    schema: Schema, oven: Oven, storing: Start, tmp_path: Path
+) -> None:
+    """The spool gives what it holds part by part, and the stream is open when the second part comes."""
+    run = storing()
+    run.spool.set_offset(OVEN_1, 0)
+    run.put(*oven.run_of(1, TAKEN_AT_ONCE), Gap(513, 520, "missed"), *oven.run_of(521, 530))
+    shutil.copytree(tmp_path / "spool", tmp_path / "killed" / "spool")
+    run.start()
+    run.until_stored()
+    before = schema.contents()
+    again = storing(folder="killed").start()
+    again.until_stored()
+    assert again.forwarder.figures().trimmed == TAKEN_AT_ONCE + 11
+    assert {**schema.contents(), "logging_streams": None} == {**before, "logging_streams": None}
 
 
 def test_database_from_a_backup_gets_what_is_left_and_a_gap_for_the_rest(

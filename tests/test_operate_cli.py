@@ -13,9 +13,12 @@ import pytest
 from fix_emulator import ALD_FILE, Emulator
 from fix_logger import logging_into, plclogger, spool_of
 from fix_postgres import Schema
+from fix_spool import scan_of
 from waiting import wait_for
 
 from bench.verify import verify
+from logger.scan import StreamKey
+from logger.spool import Quarantine
 
 FAST = ("--interval", "50ms", "--json")
 
@@ -43,6 +46,7 @@ def test_void_is_a_record_and_nothing_is_erased(schema: Schema, machine: Emulato
     newest, last = schema.rows(
         "SELECT transaction_id, last_scan FROM logging_transactions ORDER BY last_scan DESC LIMIT 1"
     )[0]
+    assert schema.value("SELECT max(scan) FROM component_parameters") == last, "it is what falls back"
     done = operate(schema, "void", newest, "--reason", "sensor was calibrated", "--by", "ann")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{newest} is void: scans " in done.stdout
@@ -65,6 +69,7 @@ def test_void_is_a_record_and_nothing_is_erased(schema: Schema, machine: Emulato
         (["maintain", "--hold", "p", "--reason", "x"], "there is no partition 'p'"),
         (["maintain", "--release", "p"], "'p' is not held"),
         (["quarantine", "insert", "--spool", "/nowhere"], "name the scans to insert, or --all"),
+        (["quarantine", "insert", "--all", "--spool", "/nowhere"], "/nowhere: no plclogger has used it"),
     ],
 )
 def test_a_mistake_is_one_line(schema: Schema, words: list[str], line: str) -> None:
@@ -107,6 +112,27 @@ def test_a_scan_that_is_refused_is_quarantined_and_inserted_again(
     assert "nothing is in quarantine" in plclogger("quarantine", "list", "--spool", spool).stdout
     assert schema.value("SELECT count(*) FROM parameter_value_history WHERE scan = 3") == 84
     check(schema)
+
+
+def test_wrong_spool_is_no_empty_quarantine(tmp_path: Path) -> None:
+    done = plclogger("quarantine", "list", "--spool", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"plclogger: --spool {tmp_path}: no plclogger has used it; plclogger run says which it uses\n"
+    )
+
+
+def test_removed_is_gone_for_good_and_a_mistake_removes_nothing(tmp_path: Path) -> None:
+    store = Quarantine(tmp_path)
+    first, second, third = (
+        store.add(StreamKey("oven-1"), scan_of(number), number, "refused", "23514") for number in (1, 2, 3)
+    )
+    wrong = plclogger("quarantine", "remove", first, "nonsense", "--spool", tmp_path)
+    assert (wrong.returncode, "'nonsense' is not in quarantine" in wrong.stderr) == (2, True)
+    assert len(store.list()) == 3
+    done = plclogger("quarantine", "remove", first, third, "--spool", tmp_path)
+    assert (done.returncode, done.stdout) == (0, "2 scans removed\n")
+    assert [entry.id for entry in store.list()] == [second]
 
 
 def test_maintain_says_what_it_did(schema: Schema) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,39 @@ def test_lost_database_connections_lose_nothing(
     assert ended.complaints == ""  # there was another connection at once
     check_stream(schema)
     check_against_truth(schema, ald)
+
+
+def test_health_says_that_the_database_is_away_until_it_is_back(
+    schema: Schema, machine: Emulator, proxy: Proxy, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = (*FAST, "--metrics", f"127.0.0.1:{port}")
+    with logging_into(schema, machine.port, *options, conninfo=proxy.conninfo, spool=tmp_path) as logger:
+        wait_for(lambda: health(port)[0] == 200, 20, "a logger that is well")
+        proxy.refuses = True
+        proxy.cut_all()
+        wait_for(lambda: health(port)[0] == 503, 20, "a logger that is not well")
+        assert "waiting for the database: " in health(port)[1]
+        proxy.refuses = False
+        wait_for(lambda: health(port)[0] == 200, 20, "a logger that is well again")
+        assert logger.stop().code == 0
+    assert proxy.landed["refused"] > 0
+    check_stream(schema)
+
+
+def health(port: int) -> tuple[int, str]:
+    """Status and body of /health; 0 while nobody answers."""
+    client = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        client.request("GET", "/health")
+        reply = client.getresponse()
+        return reply.status, reply.read().decode()
+    except OSError:
+        return 0, ""
+    finally:
+        client.close()
 
 
 def test_second_logger_of_a_stream_stops_one_of_the_two(

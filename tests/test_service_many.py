@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -17,6 +18,7 @@ from fix_emulator import ALD_FILE
 from fix_fleet import fleet_file
 from fix_logger import Logger, logging_into, plclogger, spool_of
 from fix_postgres import Schema
+from fix_proxy import Proxy
 from waiting import wait_for
 
 from bench.verify import verify
@@ -156,23 +158,38 @@ def test_without_a_database_scans_wait_in_the_spool(
     assert f"scans wait here for the database {elsewhere}" in refused.stderr
 
 
+@pytest.mark.parametrize("kept", [True, False])
 def test_kill_9_loses_nothing_that_was_accepted(
-    schema: Schema, plant: Plant, start_logger: Callable[..., Logger]
+    schema: Schema,
+    plant: Plant,
+    start_logger: Callable[..., Logger],
+    proxy: Proxy,
+    tmp_path: Path,
+    kept: bool,
 ) -> None:
-    spool = spool_of(schema)
-    logger = start_logger(schema, None, *FAST, device_file=plant.write())
-    wait_for(lambda: status_of(spool)["stored_rows"] > 0, 20, "stored rows")
+    """Killed while the database is away. Control: without the spool that was left, what waited is lost."""
+    spool = tmp_path / "spool"
+    options = {"device_file": plant.write(), "conninfo": proxy.conninfo, "spool": spool}
+    logger = start_logger(schema, None, *FAST, **options)
+    wait_for(lambda: len(per_device(schema, "1")) == COUNT, 20, "stored rows of all devices")
+    proxy.refuses = True
+    proxy.cut_all()
+    wait_for(lambda: status_of(spool)["spool"]["depth"] > 5 * COUNT, 20, "scans that wait")
     logger.process.kill()
     logger.process.wait()
-    shown = plclogger("status", "--spool", spool)
-    assert "is gone" in shown.stdout
+    assert "is gone" in plclogger("status", "--spool", spool).stdout
     accepted = status_of(spool)["spool"]["accepted"]
-    with logging_into(schema, None, *FAST, "--for", "0.3s", device_file=plant.write()) as again:
+    assert proxy.landed["refused"] > 0
+    proxy.refuses = False
+    if not kept:
+        shutil.rmtree(spool)
+    with logging_into(schema, None, *FAST, "--for", "0.3s", **options) as again:
         ended = again.wait()
     assert ended.code == 0
-    assert ended.figures["gaps"] == COUNT, "of each device what was due meanwhile"
-    stored = schema.value("SELECT sum(last_scan - first_scan + 1) FROM logging_transactions")
-    assert stored > accepted
+    before = schema.value("SELECT sum(last_scan - first_scan + 1) FROM logging_transactions")
+    before -= ended.figures["scans"]
+    assert (before >= accepted) == kept
+    assert ended.figures["gaps"] == (COUNT if kept else 0), "of each device what was due meanwhile"
     check(schema)
 
 
@@ -250,24 +267,39 @@ def test_workers_end_with_their_parent(
 
 
 def test_what_waits_is_dealt_anew_to_other_workers(
-    schema: Schema, plant: Plant, start_logger: Callable[..., Logger]
+    schema: Schema, plant: Plant, start_logger: Callable[..., Logger], proxy: Proxy, tmp_path: Path
 ) -> None:
-    """Killed while the database was away; then with another number of workers, three times."""
-    spool = spool_of(schema)
-    device_file = plant.write()
-    for workers in (2, 3, 1, 2):
-        logger = start_logger(schema, None, *FAST, "--workers", workers, device_file=device_file)
-        wait_for(
-            lambda: status_of(spool)["stored_rows"] > 0 and len(status_of(spool)["devices"]) == COUNT, 30
-        )
+    """Killed while the database is away, then again with another number of workers; it comes back last."""
+    spool = tmp_path / "spool"
+    options = {"device_file": plant.write(), "conninfo": proxy.conninfo, "spool": spool}
+    proxy.refuses = True
+    waiting = 0
+    for workers in (2, 3, 1):
+        logger = start_logger(schema, None, *FAST, "--workers", workers, **options)
+        wait_for(lambda logger=logger: scans_of(logger, spool) >= 3, 30, "scans of every device")
+        waiting = status_of(spool)["spool"]["depth"]
+        victims = workers_of(logger)
         logger.process.kill()
+        for victim in victims:
+            victim.kill()
         logger.process.wait()
         wait_for(lambda: not any_uses(spool), 30, "the workers to end")
-    with logging_into(schema, None, *FAST, "--for", "0.3s", device_file=device_file) as last:
+    assert proxy.landed["refused"] > 0
+    proxy.refuses = False
+    with logging_into(schema, None, *FAST, "--workers", 2, "--for", "0.3s", **options) as last:
         ended = last.wait()
     assert (ended.code, ended.figures["spooled"]) == (0, 0), ended.complaints
-    assert schema.value("SELECT count(*) FROM logging_streams WHERE last_scan > 20") == COUNT
+    assert ended.figures["gaps"] >= 3 * COUNT, "after each kill, of each device what was in hand"
+    assert schema.value("SELECT sum(last_scan) FROM logging_streams") > waiting
     check(schema)
+
+
+def scans_of(logger: Logger, spool: Path) -> int:
+    """What its status says: the fewest scans that it has read of any device."""
+    status = status_of(spool)
+    if status.get("pid") != logger.process.pid or len(status["devices"]) < COUNT:
+        return 0
+    return int(min(device["scans"] for device in status["devices"]))
 
 
 def any_uses(spool: Path) -> bool:

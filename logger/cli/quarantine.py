@@ -15,6 +15,7 @@ from logger.database import connect, database, require_schema
 from logger.database.reinsertion import insert_quarantined
 from logger.scan import Scan
 from logger.spool import Quarantine, Quarantined
+from logger.spool_folder import check_used
 from plcsim.errors import InputError
 
 _spool = options.spool_option("The logger's spool.  [default: that of --file, or the only one there is]")
@@ -126,8 +127,27 @@ def export(target: Path, files: Sequence[Path], spool: Path | None) -> None:
     click.echo(f"{len(entries)} scans written to {target}")
 
 
+@quarantine.command()
+@click.argument("ids", nargs=-1, required=True)
+@_of
+@_spool
+def remove(ids: Sequence[str], files: Sequence[Path], spool: Path | None) -> None:
+    """Let go of scans in quarantine for good: their gap records stay. Export them first.
+
+    Example: plclogger quarantine remove ald-1-1-4711
+    """
+    store = _quarantine(files, spool)
+    for id in ids:
+        store.load(id)  # all are there, or nothing is removed
+    for id in ids:
+        store.remove(id)
+    click.echo(f"{len(ids)} scans removed")
+
+
 def _quarantine(files: Sequence[Path], spool: Path | None) -> Quarantine:
-    return Quarantine(options.spool_of(files, spool))
+    folder = options.spool_of(files, spool)
+    check_used(folder)
+    return Quarantine(folder)
 
 
 def _described(entry: Quarantined) -> dict[str, Any]:

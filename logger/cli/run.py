@@ -14,7 +14,7 @@ from logger.cli.view import Line, banner, status_line
 from logger.database import database
 from logger.database.embedded import data_folder
 from logger.database.target import target_of
-from logger.deal import dealt, taken
+from logger.deal import dealt
 from logger.figures import Figures
 from logger.metrics import MetricsServer
 from logger.reading.read_plan import left_out
@@ -22,6 +22,7 @@ from logger.repositories import REPOSITORIES
 from logger.service import Hooks, run_logger
 from logger.settings import Settings, at_address, check_devices, check_interval
 from logger.spool import SpoolLimits
+from logger.spool_folder import taken
 from logger.workers import run_workers
 from plcsim.command import HostPort, Seconds
 from plcsim.config import DeviceConfig
@@ -142,11 +143,11 @@ def run(
             name=name,
             quarantine=folder,
         )
-        if not as_json:
-            _introduce(settings, embedded=url is None, workers=workers)
         shown = _Shown()
         if metrics:
             stack.enter_context(MetricsServer(*metrics, lambda: shown.newest))
+        if not as_json:
+            _introduce(settings, embedded=url is None, workers=workers)
         show = stack.enter_context(status_line(quiet=as_json))
         figures = _log(settings, workers, shown, show)
     click.echo(json.dumps(figures.summary()) if as_json else f"stopped: {Line().whole(figures)}")

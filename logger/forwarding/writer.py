@@ -16,7 +16,7 @@ from logger.forwarding.anchoring import MOST_AT_ONCE
 from logger.forwarding.contact import Contact
 from logger.forwarding.deadline import Watchdog
 from logger.forwarding.figures import Stored
-from logger.forwarding.gathering import Lane, gather
+from logger.forwarding.gathering import Lane, gather, last_number
 from logger.forwarding.intake import Intake
 from logger.forwarding.queues import Queues
 from logger.forwarding.retry import Action, BackOff, Phase, action_for
@@ -103,6 +103,9 @@ class Writer(Contact):
         while items:
             spooled = items.popleft()
             lane = lanes[spooled.key]
+            if lane.head is not None and last_number(spooled.item) < lane.next:
+                self._trim([spooled])  # read back only now, and stored before this run
+                continue
             lane.waiting.append(spooled)
             self._queues.add(lane)
         if self._queues.paused:

@@ -91,6 +91,8 @@ class Stream:
         """What stores an item where the stream stands so, and how it stands then."""
         if item.first_scan != standing.head.last_scan + 1:
             raise self._moved(standing, item.first_scan)
+        if item.last_scan < item.first_scan:  # would move the stream back
+            raise ValueError(f"scans {item.first_scan} to {item.last_scan} are none")
         return self._gap(item, standing) if isinstance(item, Gap) else self._batch(item, standing)
 
     def _batch(self, batch: Batch, before: Standing) -> tuple[list[Step], Standing]:

@@ -70,6 +70,8 @@ class Rounds:
         self._is_too_old = self._no_space = self._is_alarmed = self._has_aside = False
         self._is_hurried = self._is_closing = self._is_ended = False
         self._ends_clean = True
+        self._measured_at = (0, 0.0)
+        """How many segments there were, and the newest look, when the bytes aside were added up."""
         self._last_error = ""
         self._started_at = self._looked_at = self._noted_at = 0.0
         """When the newest round, look and note were begun, monotonic clock, seconds."""
@@ -146,11 +148,12 @@ class Rounds:
         """Bytes of all files, and of those in which only streams wait that nobody stores in this run."""
         with self._lock:
             self._bytes = sum(segment.size for segment in self._segments)
-            self._bytes_aside = sum(
-                segment.size
-                for segment in self._segments[:-1]
-                if segment.unreleased and self._has_aside and not segment.is_wanted
-            )
+            state = (len(self._segments), self._looked_at)  # looking at all streams is not for each round
+            if not self._has_aside or state == self._measured_at:
+                return
+            self._measured_at = state
+            finished = self._segments[:-1]
+            self._bytes_aside = sum(s.size for s in finished if s.unreleased and not s.is_wanted)
 
     def _last_round(self) -> None:
         """Accept all that was put and note that the run ended in order, if the disk takes it."""
