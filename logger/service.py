@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from logger.database import mapped_errors
-from logger.errors import DatabaseError, DatabaseRefused
+from logger.errors import DatabaseError, DatabaseRefused, SpoolFailed
 from logger.figures import Figures
 from logger.forwarding.forwarder import Forwarder
 from logger.housekeeping import Housekeeper
@@ -191,7 +191,8 @@ class _Service:
 
         def drain() -> None:
             try:
-                self._spool.flush(self._settings.drain_s)
+                with suppress(SpoolFailed):  # what it accepted before is stored all the same
+                    self._spool.flush(self._settings.drain_s)
                 self._forwarder.close(self._settings.drain_s)
                 self._housekeeper.close(1.0)
             finally:

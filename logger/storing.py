@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from logger.database import connect, prepare_schema, register_devices
+from logger.errors import DatabaseRefused
 from logger.figures import Latencies
 from logger.forwarding.forwarder import Forwarder, ForwarderSettings, Stored, StreamSpec
 from logger.repositories import REPOSITORIES
 from logger.settings import LoggedStream, Settings
 from logger.spool import Quarantine, Spool
+from plcsim.config import DeviceConfig
 
 OnStored = Callable[[Stored], None]
 
@@ -53,12 +55,33 @@ class Storing:
         """Whether the database is one that we may use. Raises DatabaseUnreachable or DatabaseRefused."""
         with self.connect() as connection:
             self.is_in_touch = True
-            self._prepare(connection)
+            prepare_schema(connection, self._settings.schema)
+            register_devices(connection, self._settings.devices)
 
-    def _prepare(self, connection: Any) -> None:
-        """On each new connection, because the database may be another one than before; quick if it is not."""
+    def _prepare(self, connection: Any) -> dict[str, str]:
+        """On each new connection, because the database may be another one than before; quick if it is not.
+
+        Returns the devices that it refuses, with why: their scans stay in the spool, the others go on.
+        """
         prepare_schema(connection, self._settings.schema)
-        register_devices(connection, self._settings.devices)
+        try:
+            register_devices(connection, self._settings.devices)
+        except DatabaseRefused:
+            return {
+                config.device.device_id: why
+                for config in self._settings.devices
+                if (why := self._refusal(connection, config))
+            }
+        return {}
+
+    @staticmethod
+    def _refusal(connection: Any, config: DeviceConfig) -> str:
+        """Why the database refuses a device; empty: it does not."""
+        try:
+            register_devices(connection, [config])
+        except DatabaseRefused as exc:
+            return str(exc)
+        return ""
 
     def _count(self, stored: Stored) -> None:
         latencies, now_us = self.latencies, time.time_ns() // 1000

@@ -1,10 +1,14 @@
 """Fixture `proxy`: a real proxy in front of PostgreSQL that cuts connections at chosen moments.
 
-It listens on a Unix socket and passes bytes both ways. Of a request that is to suffer it knows three
-fates, and the client sees the same each time, a lost connection:
+It listens on a Unix socket and passes bytes both ways. Of a request that is to suffer it knows five
+fates in which the client sees the same, a lost connection:
 "request"  the request never arrives: nothing is stored
 "reply"    the request is carried out, its reply is lost
 "late"     the client is cut off at once, the request is carried out some time after
+"partway"  half of the request arrives: nothing is stored
+"half"     the request is carried out, half of its reply comes back
+One more is no lost connection, but one on which nothing comes any more:
+"hole"     the request is carried out, its reply is lost, and the connection stays
 """
 
 from __future__ import annotations
@@ -81,7 +85,11 @@ class Proxy:
                 self.landed["refused"] += 1
                 client.close()
                 continue
-            link = _Link(self, client, self._connect())
+            try:
+                link = _Link(self, client, self._connect())
+            except OSError:  # the server was killed
+                client.close()
+                continue
             self._sockets += [link.client, link.server]
             self._start(link.requests)
             self._start(link.replies)
@@ -91,7 +99,11 @@ class Proxy:
         if host and not host.startswith("/"):
             return socket.create_connection((host, int(port)))
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        server.connect(f"{host or '/var/run/postgresql'}/.s.PGSQL.{port}")
+        try:
+            server.connect(f"{host or '/var/run/postgresql'}/.s.PGSQL.{port}")
+        except OSError:
+            server.close()
+            raise
         return server
 
 
@@ -102,6 +114,7 @@ class _Link:
         self.client, self.server = client, server
         self._proxy = proxy
         self._swallow = False
+        self._fate: str | None = None
 
     def requests(self) -> None:
         while data := _receive(self.client):
@@ -109,10 +122,12 @@ class _Link:
             if fate is not None:
                 self._proxy.landed[fate] += 1
                 data = self._whole(data)
-            if fate == "request":
+            if fate == "partway":
+                _send(self.server, data[: len(data) // 2])
+            if fate in ("request", "partway"):
                 break
             if fate is not None:
-                self._swallow = True
+                self._fate, self._swallow = fate, True
             if fate == "late":
                 _cut(self.client)
                 self._proxy.release_late.wait(10)
@@ -135,7 +150,9 @@ class _Link:
             if not self._swallow:
                 if not _send(self.client, data):
                     break
-            elif _is_done(swallowed := swallowed + data):
+            elif _is_done(swallowed := swallowed + data) and self._fate != "hole":
+                if self._fate == "half":
+                    _send(self.client, swallowed[: len(swallowed) // 2])
                 break
         _cut(self.client)
         _cut(self.server)

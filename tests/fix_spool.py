@@ -78,7 +78,9 @@ class SteppedSpool(Spool):
         self._last_round()
 
     def _wait(self, is_done: Callable[[], bool], timeout: float | None) -> None:
-        while not is_done() and self.failed is None and not self._no_space:
+        tried = 0
+        while not is_done() and self.failed is None and tried < 2:
+            tried += self._no_space  # a note may be kept where no scan is
             self._lock.release()
             try:
                 self._round()

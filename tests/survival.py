@@ -76,9 +76,7 @@ def _program(words: list[str], said: Path, complaints: Path, spoils: tuple[Spoil
 class Lives:
     """One logger after the other on one spool; what the killed ones had accepted is remembered."""
 
-    def __init__(
-        self, schema: str, folder: Path, device_file: Path, conninfo: str, *options: object
-    ) -> None:
+    def __init__(self, schema: str, folder: Path, device_file: Path, conninfo: str, *options: object) -> None:
         self.spool = folder / "spool"
         self._folder = folder
         self._words = [
@@ -107,9 +105,7 @@ class Lives:
 
 
 @contextmanager
-def lives(
-    schema: str, folder: Path, device_file: Path, conninfo: str, *options: object
-) -> Iterator[Lives]:
+def lives(schema: str, folder: Path, device_file: Path, conninfo: str, *options: object) -> Iterator[Lives]:
     """Loggers until the end of the block."""
     made = Lives(schema, folder, device_file, conninfo, *options)
     try:

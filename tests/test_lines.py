@@ -117,6 +117,26 @@ def test_connection_that_was_closed_while_idle_costs_no_scan() -> None:
     in_loop(scenario())
 
 
+def test_connection_that_ended_while_it_was_made_costs_no_scan() -> None:
+    """pymodbus takes it for open, and uvloop's RuntimeError, when we write, once ended the logger."""
+
+    async def scenario() -> None:
+        async with ScriptedPlc(right_answer) as plc:
+            client = Lines().unit(HOST, plc.port, unit(1))
+            assert (await client.read(BLOCK)).tolist() == RIGHT
+            wire = client._line._wire
+            assert wire is not None
+            transport = wire.transport
+            transport.abort()  # type: ignore[union-attr]
+            await wait_for_async(lambda: wire.transport is None)
+            wire.transport = transport  # as pymodbus has it if the end comes while it connects
+            assert (await client.read(BLOCK)).tolist() == RIGHT
+            assert len(plc.writers) == 2
+            client.close()
+
+    in_loop(scenario())
+
+
 async def tried(client: PlcConnection, scans: int) -> list[float]:
     """How long each of so many reads took that failed."""
     taken = []

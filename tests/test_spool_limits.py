@@ -242,3 +242,53 @@ def test_a_full_disk_at_the_start_lets_what_waits_be_stored(caplog: pytest.LogCa
     again.step(with_note=True)
     assert not again.is_full
     assert numbers(again) == [301, 1]
+
+
+@pytest.mark.parametrize("tells_free", [True, False])
+@pytest.mark.parametrize("policy", ["block", "drop_oldest"])
+def test_a_disk_smaller_than_a_segment_has_room_when_all_is_stored(policy: str, tells_free: bool) -> None:
+    """The only segment goes, though it is the newest: nothing else could make room again."""
+    spool, disk = opened_on_a_small_disk(policy, tells_free)
+    fill_wide(spool)
+    assert "full" in spool.figures().last_error
+    waiting = len(spool._incoming)
+    before = take_all(spool)
+    spool.release(before)
+    spool.step(with_note=True)
+    spool.step(with_note=True)
+    assert not spool.is_full
+    assert len(numbers(spool)) >= waiting
+    assert spool.failed is None
+    for seed in range(10):  # and nothing is given out twice, whenever it ends
+        again = SteppedSpool(FOLDER, disk=disk.after_cut(seed))
+        again.open()
+        assert again.next_number(KEY) == spool.next_number(KEY)
+
+
+def test_a_full_disk_leaves_room_for_anchors() -> None:
+    """Without one nothing could be stored: the disk would stay full for ever."""
+    spool, disk = opened_on_a_small_disk("block", tells_free=True)
+    fill_wide(spool)
+    spool.set_offset(KEY, 77)
+    assert spool.is_full
+    again = SteppedSpool(FOLDER, disk=disk.after_cut(3))
+    again.open()
+    assert (again.anchored(KEY), again.offset(KEY)) == (True, 77)
+
+
+def fill_wide(spool: SteppedSpool) -> None:
+    """Put scans until the disk is full, a step each."""
+    for number in range(1, 1000):
+        spool.put(KEY, scan_of(number, 1000))
+        spool.step()
+        if spool.is_full or spool.figures().dropped:
+            return
+    raise AssertionError("the disk is never full")
+
+
+def opened_on_a_small_disk(policy: str, tells_free: bool) -> tuple[SteppedSpool, FakeDisk]:
+    disk = FakeDisk()
+    disk.capacity, disk.tells_free = 2 << 20, tells_free
+    spool = SteppedSpool(FOLDER, SpoolLimits(policy=policy), disk)  # type: ignore[arg-type]
+    spool.open()
+    return spool, disk

@@ -48,9 +48,11 @@ class Wire(ModbusProtocol):
         self._waiting = waiting = self.loop.create_future()
         self._asked = asked
         timer = self.loop.call_later(timeout_s, self._timed_out, timeout_s)
-        self.send(request)
         try:
+            self.send(request)
             data: bytes = await waiting
+        except RuntimeError as exc:  # uvloop: it ended while it was made, which pymodbus misses
+            raise ClosedByPlc(f"the PLC at {asked.where} closed the connection") from exc
         finally:
             timer.cancel()
             self._waiting = None

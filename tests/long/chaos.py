@@ -92,7 +92,7 @@ def chaos_file(place: Path) -> tuple[Path, dict[str, float]]:
          "seed": entry["seed"] + count},
     ]  # fmt: skip
     path = place / "chaos.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(json.dumps(content))  # which is YAML, too, and has no aliases
     return path, {f["name"]: f.get("for_s", 0.0) for f in entry["faults"] if "name" in f}
 
 
@@ -302,7 +302,7 @@ def controls(schema: Schema, found: Found) -> None:
         (device, n, at + 2 * LONGEST_S + 2 * INTERVAL_S if at == last else at)
         for device, n, at in found.holes
     ]
-    quiet = {name: [s for s in spans if s[0] <= last] for name, spans in found.spans.items()}
+    quiet = {name: [span for span in spans if span[1] <= last] for name, spans in found.spans.items()}
     seen = judged_holes(replace(found, holes=late, spans=quiet))[1]
     figure("control: a hole long after its fault", seen, "holes", "> 0", seen > 0)
     with connect(schema.conninfo, schema.name) as connection:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import psycopg
@@ -17,7 +19,7 @@ from long.harness import figure, finish, judge, none, schema_in, server
 
 from logger.database import connect, register_device
 from logger.repositories import Repository, SharedSynchronizingRepository, SynchronizingRepository
-from logger.scan import Quality, Scan, ScanLayout, StreamKey, batch_of
+from logger.scan import Batch, Quality, Scan, ScanLayout, StreamKey, batch_of
 from plcsim.device_file import load_device
 from plcsim.truth import Truth
 
@@ -27,8 +29,19 @@ VALUES = Truth(CONFIG).values_at(np.arange(1, 19, dtype=np.int64))  # idle: no p
 GOOD = np.full(LAYOUT.size, Quality.GOOD, dtype=np.int16)
 
 
+CLOCK_US = count(1_700_000_000_000_000)
+"""Each scan is newer than the ones before: one that is not would update, and lock, no row."""
+PAUSE = """
+CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_sleep(0.002); RETURN NEW; END $$"""
+PAUSED = f"""
+CREATE TRIGGER pause BEFORE UPDATE ON component_parameters FOR EACH ROW
+WHEN (NEW.parameter_id = {LAYOUT.parameter_ids[LAYOUT.size // 2]}) EXECUTE FUNCTION pause()"""
+"""With half of the rows locked a writer is slow, so that two of them meet on a machine of two cores."""
+
+
 def scan(number: int) -> Scan:
-    recorded_at = np.full(LAYOUT.size, 1_700_000_000_000_000 + number, dtype=np.int64)
+    recorded_at = np.full(LAYOUT.size, next(CLOCK_US), dtype=np.int64)
     return Scan(number, VALUES[number % len(VALUES)], GOOD, recorded_at, None)
 
 
@@ -39,10 +52,24 @@ def shuffle(schema: Schema) -> None:
         schema.rows(move, int(n))
 
 
+def backwards(batch: Batch) -> Batch:
+    """The same rows, the last parameter first."""
+    names = ("parameter_id", "recorded_at", "value", "set_value", "quality")
+    return replace(batch, **{name: np.ascontiguousarray(getattr(batch, name)[::-1]) for name in names})
+
+
 def write(
-    schema: Schema, kind: type[Repository], stream_id: int, up_to: int, start: threading.Barrier
+    schema: Schema,
+    kind: type[Repository],
+    stream_id: int,
+    up_to: int,
+    start: threading.Barrier,
+    is_against: bool,
 ) -> int:
-    """One writer's transactions, each again after a deadlock; returns how many of those there were."""
+    """One writer's transactions, each again after a deadlock; returns how many of those there were.
+
+    `is_against`: every other one updates the rows in the opposite order.
+    """
     deadlocks = 0
     with connect(schema.conninfo, schema.name) as connection:
         connection.execute("SET deadlock_timeout = '20ms'; SET lock_timeout = 0; SET statement_timeout = 0")
@@ -53,38 +80,45 @@ def write(
         start.wait(60)
         while stream.head.last_scan < up_to:
             try:
-                stream.store(batch_of([scan(stream.head.last_scan + 1)], LAYOUT))
+                batch = batch_of([scan(stream.head.last_scan + 1)], LAYOUT)
+                stream.store(backwards(batch) if stream_id % 2 and is_against else batch)
             except psycopg.errors.DeadlockDetected:
                 deadlocks += 1
     return deadlocks
 
 
 def run(writers: int, up_to: int) -> None:
-    arms: list[tuple[str, type[Repository]]] = [
-        ("with", SharedSynchronizingRepository),
-        ("without", SynchronizingRepository),
+    arms: list[tuple[str, type[Repository], bool]] = [
+        ("same", SharedSynchronizingRepository, False),
+        ("against", SharedSynchronizingRepository, True),
+        ("without", SynchronizingRepository, True),
     ]
     with server() as postgres:
-        for name, kind in arms:
+        for name, kind, is_against in arms:
             with schema_in(postgres.conninfo, name) as schema:
                 with connect(schema.conninfo, schema.name) as connection:
                     register_device(connection, CONFIG)
                 shuffle(schema)
+                if is_against:
+                    schema.rows(PAUSE)
+                    schema.rows(PAUSED)
                 start = threading.Barrier(writers)
                 with ThreadPoolExecutor(writers) as executor:
                     jobs = [
-                        executor.submit(write, schema, kind, n, up_to, start) for n in range(1, writers + 1)
+                        executor.submit(write, schema, kind, n, up_to, start, is_against)
+                        for n in range(1, writers + 1)
                     ]
                     deadlocks = sum(job.result() for job in jobs)
                 if kind is SynchronizingRepository:
                     figure("control: deadlocks without the lock", deadlocks, "", "> 0", deadlocks > 0)
                     continue
-                none(f"deadlocks of {writers} writers on {LAYOUT.size} rows", deadlocks)
+                none(f"{name} order: deadlocks of {writers} writers on {LAYOUT.size} rows", deadlocks)
                 done = schema.value("SELECT count(*) FROM logging_transactions")
                 figure(
                     "transactions that succeeded", done, "", f"= {writers * up_to}", done == writers * up_to
                 )
-                judge(schema)
+                if not is_against:  # the oracle holds that rows are stored in ascending order
+                    judge(schema)
 
 
 def main() -> None:

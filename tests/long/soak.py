@@ -5,7 +5,7 @@ Promised and judged, of the last three quarters of the run (the first fills cach
  drift    so does that of the scans' distance from t0 + n * interval, n being the number that is stored;
  scans    each that was due is stored or in a gap record. Missed ones are told, not judged: the machine may
           have been busy, which is no fault of the logger's.
-The interval presupposes independent samples, and memory is not: a slope is taken over twelve parts of the run,
+The interval presupposes independent samples, and memory is not: a slope is of twelve parts of the run,
 of each the median of memory, and the earliest scan. Controls: a leak of 3 kB/s, a clock that is 10 ppm slow.
 python -m long.soak [--count MINUTES] [--devices N] (with PYTHONPATH=tests)
 """
