@@ -9,7 +9,6 @@ proven commit. At the end everything is verified against the truth.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,7 +22,6 @@ from psycopg import Connection
 from bench.arms import bench_schema, bench_server, growing_wal
 from bench.verify import verify
 from logger.database import connect
-from plcsim.device_file import parse_device
 
 _COLLECTD_INTERVAL_S = 0.05
 
@@ -43,9 +41,8 @@ def main() -> None:
         )
     with TemporaryDirectory() as name, bench_server(None) as conninfo, connect(conninfo) as monitor:
         folder = Path(name)
-        with plant(folder, options.devices) as (files, devices):
-            configs = [parse_device(json.loads(file.read_text())) for file in files]
-            plcs = [(c, d.host, d.port) for c, d in zip(configs, devices, strict=True)]
+        with plant(folder, options.devices) as (file, configs):
+            plcs = [(config, config.modbus.host, config.modbus.port) for config in configs]
             make_table(monitor, "theirs")
             collectd = Collectd(folder, conninfo, "theirs", plcs, _COLLECTD_INTERVAL_S)
             with (
@@ -54,7 +51,7 @@ def main() -> None:
             ):
                 grown.result()
                 monitor.execute("CHECKPOINT")
-                compare(collectd, monitor, conninfo, schema, files, folder / "spool", options)
+                compare(collectd, monitor, conninfo, schema, file, folder / "spool", options)
     finish()
 
 
@@ -63,7 +60,7 @@ def compare(
     monitor: Connection[Any],
     conninfo: str,
     schema: str,
-    files: list[Path],
+    file: Path,
     spool: Path,
     options: argparse.Namespace,
 ) -> None:
@@ -73,7 +70,7 @@ def compare(
         for _ in range(options.rounds):
             theirs.append(collectd.values_per_second(monitor, "theirs", options.seconds))
             figures, wall_s = log(
-                files,
+                file,
                 conninfo,
                 schema,
                 spool,

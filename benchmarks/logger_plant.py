@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -16,8 +17,10 @@ from typing import Any
 import yaml
 from psycopg import Connection
 
+from plcsim.config import DeviceConfig
 from plcsim.device_file import load_device
-from plcsim.testing import FleetDevice, RunningFleet
+from plcsim.fleet_file import load_devices
+from plcsim.testing import RunningFleet
 
 ALD = Path(__file__).parent.parent / "configs" / "ald.yaml"
 
@@ -32,44 +35,44 @@ def always_running(folder: Path) -> Path:
     return path
 
 
-def plant_file(folder: Path, template: Path, count: int, port: int = 0, plc_scan_ms: int = 1000) -> Path:
-    """A fleet file of so many machines."""
-    path = folder / "plant.yaml"
-    entry = {
-        "template": str(template), "device_id": "ald-{n:04}", "count": count, "port": port, "seed": 1,
-        "overrides": {"plc_scan_ms": plc_scan_ms},
-    }  # fmt: skip
-    path.write_text(yaml.safe_dump({"devices": [entry]}))
-    return path
-
-
 @contextmanager
 def plant(
     folder: Path, count: int, plc_scan_ms: int = 1000
-) -> Iterator[tuple[list[Path], list[FleetDevice]]]:
-    """A fleet that serves them, and a device file for each that says where it listens."""
-    template = always_running(folder)
-    with RunningFleet(plant_file(folder, template, count, 0, plc_scan_ms)) as fleet:
-        files = []
-        for n, device in enumerate(fleet.devices, 1):
-            data = load_device(template).to_json()
-            data["device"] |= {"device_id": device.device_id, "seed": n, "plc_scan_ms": float(plc_scan_ms)}
-            data["modbus"] = {"host": device.host, "port": device.port, "unit_id": device.unit_id}
-            files.append(folder / f"{device.device_id}.json")
-            files[-1].write_text(json.dumps(data))
-        yield files, fleet.devices
+) -> Iterator[tuple[Path, tuple[DeviceConfig, ...]]]:
+    """A fleet of so many machines: its file, for the logger too, and what it describes."""
+    path = folder / "plant.yaml"
+    entry = {
+        "template": str(always_running(folder)), "device_id": "ald-{n:04}", "count": count,
+        "port": _free_ports(count), "seed": 1, "overrides": {"plc_scan_ms": plc_scan_ms},
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump({"devices": [entry]}))
+    with RunningFleet(path):
+        yield path, load_devices(path).configs
 
 
-def command_of(files: list[Path], schema: str, spool: Path) -> list[str]:
+def _free_ports(count: int) -> int:
+    """The first of so many ports in a row that nobody has, below those that the system gives clients."""
+    for first in range(10_000, 32_000 - count, 100):
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as one:
+                    one.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
+    raise SystemExit(f"no {count} free ports in a row")
+
+
+def command_of(file: Path, schema: str, spool: Path) -> list[str]:
     """The plclogger command that logs these devices; the database's URL is in its environment."""
     return [
-        sys.executable, "-m", "logger", "run", *map(str, files), "--json", "--schema", schema,
+        sys.executable, "-m", "logger", "run", str(file), "--json", "--schema", schema,
         "--spool", str(spool),
     ]  # fmt: skip
 
 
 def log(
-    files: list[Path],
+    file: Path,
     conninfo: str,
     schema: str,
     spool: Path,
@@ -77,7 +80,7 @@ def log(
     repository: str = "synchronizing",
 ) -> tuple[dict[str, Any], float]:
     """Run plclogger to its end: its figures, and the wall time of the command."""
-    command = [*command_of(files, schema, spool), "--repository", repository, *options]
+    command = [*command_of(file, schema, spool), "--repository", repository, *options]
     environment = {**os.environ, "PLCSIM_DATABASE": conninfo}
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -39,8 +39,8 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="outage-", dir=_parent()))
     server = EmbeddedPostgres(folder / "server", BENCH_SETTINGS)
     try:
-        with tempfile.TemporaryDirectory() as name, plant(Path(name), DEVICES) as (files, _):
-            measure(server, files, Path(name), options.outage)
+        with tempfile.TemporaryDirectory() as name, plant(Path(name), DEVICES) as (file, _):
+            measure(server, file, Path(name), options.outage)
     finally:
         server.remove()
         folder.rmdir()
@@ -53,12 +53,12 @@ def _parent() -> Path:
     return parent
 
 
-def measure(server: EmbeddedPostgres, files: list[Path], folder: Path, outage_s: float) -> None:
+def measure(server: EmbeddedPostgres, file: Path, folder: Path, outage_s: float) -> None:
     """Calm, outage, recovery; then everything is verified."""
     with server:
         conninfo = server.conninfo
         logger = subprocess.Popen(
-            [*command_of(files, SCHEMA, folder / "spool"), "--interval", "1s"],
+            [*command_of(file, SCHEMA, folder / "spool"), "--interval", "1s"],
             env={**os.environ, "PLCSIM_DATABASE": conninfo},
             stdout=subprocess.PIPE,
             text=True,

@@ -6,7 +6,6 @@ By default a minute, so that it ends within 3; `--minutes 10` is the real thing.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +16,6 @@ from logger_plant import log, plant, rows
 from bench.arms import bench_schema, bench_server
 from bench.verify import verify
 from logger.database import connect
-from plcsim.device_file import parse_device
 
 
 def main() -> None:
@@ -31,13 +29,11 @@ def main() -> None:
     with TemporaryDirectory() as name, bench_server(None) as conninfo, connect(conninfo) as monitor:
         folder = Path(name)
         with (
-            plant(folder, options.devices) as (files, _),
-            bench_schema(
-                monitor, conninfo, "thousand", [parse_device(json.loads(f.read_text())) for f in files]
-            ) as schema,
+            plant(folder, options.devices) as (file, configs),
+            bench_schema(monitor, conninfo, "thousand", configs) as schema,
         ):
             figures, wall_s = log(
-                files, conninfo, schema, folder / "spool", "--interval", "1s", "--for", f"{seconds:g}s",
+                file, conninfo, schema, folder / "spool", "--interval", "1s", "--for", f"{seconds:g}s",
                 "--workers", str(options.workers), repository=options.repository,
             )  # fmt: skip
             report(figures, wall_s, conninfo, schema, options.devices, seconds)
