@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from logger.forwarding import anchoring
+from logger.forwarding.deadline import Watchdog
 from logger.forwarding.settings import ForwarderSettings
 from logger.reading import line, wire
 from logger.reading.reply import Asked
@@ -34,6 +35,11 @@ def asks_nobody() -> None:
         return anchoring.Plan(lane, last_scan, last_scan + 1 - spool.first_unreleased(lane.key), True)
 
     anchoring._plan = careless  # type: ignore[assignment]
+
+
+def waits_for_ever() -> None:
+    """No deadline of our own on calls of the database."""
+    Watchdog.start = lambda self: None  # type: ignore[method-assign]
 
 
 def dies_of_a_full_disk() -> None:

@@ -57,7 +57,7 @@ _LEDGER = """, ledger AS (
 )"""
 
 
-def _inserts(texts: bool, returning: str = "1") -> str:
+def _inserts(texts: bool) -> str:
     """The rows of history, and of the process if one runs; with a column more where there are texts."""
     text, sent = (", value_text", ", %(value_text)s") if texts else ("", "")
     columns = f"value, set_value, quality{text}, transaction_id"
@@ -68,17 +68,19 @@ def _inserts(texts: bool, returning: str = "1") -> str:
         FROM unnest(%(parameter_id)s, %(recorded_at)s, %(value)s, %(set_value)s, %(quality)s{sent})
             WITH ORDINALITY AS row (parameter_id, recorded_at, value, set_value, quality{text}, place)
     ) AS row"""
-    values = f"value, set_value, quality{text}, %(transaction_id)s"
+    stored = f"device_id, stream_id, scan, parameter_id, recorded_at, value, set_value, quality{text}"
+    # The process's rows are those that went into history: taking the arrays apart once more costs more.
     return f""", history AS (
     INSERT INTO parameter_value_history (device_id, stream_id, scan, parameter_id, recorded_at,
         {columns})
-    SELECT device_id, stream_id, scan, parameter_id, recorded_at, {values}
-    FROM advanced, {rows} RETURNING {returning}
+    SELECT {stored}, %(transaction_id)s
+    FROM advanced, {rows} RETURNING {stored}
 ), points AS (
     INSERT INTO process_data_points (device_id, process_id, stream_id, scan, parameter_id,
         recorded_at, {columns})
-    SELECT device_id, %(process_id)s::uuid, stream_id, scan, parameter_id, recorded_at, {values}
-    FROM advanced, {rows} WHERE %(process_id)s::uuid IS NOT NULL RETURNING 1
+    SELECT device_id, %(process_id)s::uuid, stream_id, scan, parameter_id, recorded_at,
+        value, set_value, quality{text}, %(transaction_id)s
+    FROM history WHERE %(process_id)s::uuid IS NOT NULL RETURNING 1
 )"""
 
 
@@ -185,9 +187,8 @@ def baseline(texts: bool = False) -> str:
 def synchronizing(newest: Newest, shared_device: bool = False, texts: bool = False) -> str:
     """The baseline's statement with the update of current values."""
     advance = _ADVANCE_SHARED if shared_device else _ADVANCE
-    needed = (_ROWS_OF_NOW + ", value_text" * texts) if newest is Newest.ONE_SCAN else "1"
     current = _current(newest, shared_device, texts)
-    return advance + _LEDGER + _inserts(texts, needed) + _COUNTS + current + _PROOF
+    return advance + _LEDGER + _inserts(texts) + _COUNTS + current + _PROOF
 
 
 GAP = (

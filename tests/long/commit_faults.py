@@ -1,8 +1,10 @@
 """Harm around the commit: connections cut, stalled, black-holed; backends frozen or killed, the server too.
 
-Several loggers, each with a schema of its own, store through one proxy that harms requests at four points.
-Every scan must be stored once, and storing must go on within the deadline. The control is a writer that
-answers every lost connection by storing the same scan again behind whatever the stream says.
+Several loggers, each with a schema of its own, store through a proxy each that harms commits at four points,
+one at a time: the next when a transaction was stored again. Every scan must be stored once, and storing must
+go on within the deadline, counted from the harm (or from when a frozen backend that may hold the stream's row
+goes on). Controls: a writer that answers every lost connection by storing the same scan again behind whatever
+the stream says, and a logger without a deadline of its own.
 python -m long.commit_faults --harm cut|stall|hole|freeze|kill [--count N] (with PYTHONPATH=tests)
 """
 
@@ -47,10 +49,17 @@ from plcsim.device_file import load_device
 DEADLINE_S = 10.0
 """Of a call of the database: ForwarderSettings.deadline_s."""
 GRACE_S = 5.0
-"""After it: cancelled, cut off, connected again."""
-LOGGERS = {"cut": 1, "stall": 2, "hole": 10, "freeze": 5, "kill": 1}
+"""After it: cancelled, cut off, connected again, the stream's row free again."""
+THAWED_S = {"before": 20.0, "after": 13.0}
+"""When a frozen backend goes on: one that holds no row after the bound, one that may when it was given up."""
+STALLED_S = 20.0
+"""A stall that outlasts the deadline: its request arrives when the client has long been elsewhere."""
+LONG_STALLS = 10
+"""Every so many stalls are so long; the others are shorter than half a second."""
+LOGGERS = {"cut": 1, "stall": 2, "hole": 10, "freeze": 1, "kill": 1}
 POSTMASTER_EVERY = 10
 DRAIN_S = 20
+FRESH = "SELECT coalesce(clock_timestamp() - max(last_recorded_at) < '2 s', false) FROM logging_transactions"
 
 
 class Damage:
@@ -59,72 +68,89 @@ class Damage:
     def __init__(self, what: str, count: int, seed: int) -> None:
         self._dice = random.Random(seed)
         points = {"kill": ("after",), "freeze": ("before", "after")}.get(what, POINTS)
-        self._left = [Harm(p, what, self._seconds(what)) for p in points for _ in range(count)]
+        self._left = [Harm(p, what, self._seconds(what, n)) for p in points for n in range(count)]
         self._dice.shuffle(self._left)
+        self._choosing = threading.Lock()
 
-    def choose(self) -> Harm | None:
-        return self._left.pop() if self._left and self._dice.random() < 0.25 else None
+    def choose_for(self, proxy: WireProxy) -> Callable[[], Harm | None]:
+        def choose() -> Harm | None:
+            with self._choosing:
+                may = self._left and not proxy.is_suffering and self._dice.random() < 0.25
+                return self._left.pop() if may else None
+
+        return choose
 
     @property
     def is_over(self) -> bool:
         return not self._left
 
-    def _seconds(self, what: str) -> float:
+    def _seconds(self, what: str, number: int) -> float:
         share = self._dice.random()
+        if what == "stall" and number % LONG_STALLS == 0:
+            return STALLED_S
         return 0.0005 + share * 0.0025 if what in ("kill", "freeze") else share * 0.5
+
+
+@dataclass
+class Arm:
+    """A logger, the proxy that it stores through, and its schema."""
+
+    schema: Schema
+    proxy: WireProxy
+    logger: Logger
 
 
 def run(what: str, count: int) -> None:
     with ExitStack() as stack:
         postgres = stack.enter_context(server())
-        place = stack.enter_context(folder())
-        file, _ = stack.enter_context(plant(place, 1, 20))
+        arms = loggers(stack, postgres, LOGGERS[what])
+        damage = Damage(what, count, seed=len(arms))
+        for arm in arms:
+            arm.proxy.choose = damage.choose_for(arm.proxy)
+        postmasters = inflict(what, damage, [arm.proxy for arm in arms], postgres)
+        ended = time.monotonic()
+        for arm in arms:
+            arm.schema = again(stack, arm.schema)
+            until(lambda arm=arm: arm.schema.value(FRESH), "the backlog to drain", 300)  # type: ignore[misc]
+        figure("drained after the last harm", time.monotonic() - ended, "s")
+        for arm in arms:
+            none("seconds over the time to end", int(arm.logger.terminate(DRAIN_S + 5) is None))
+        report(what, count, arms, postmasters)
+
+
+def loggers(stack: ExitStack, postgres: EmbeddedPostgres, count: int, *spoils: Callable[[], None]) -> list[Arm]:
+    """So many that have begun to store."""
+    place = stack.enter_context(folder())
+    file, _ = stack.enter_context(plant(place, 1, 20))
+    interval = "20ms" if count == 1 else "50ms"
+    arms = []
+    for n in range(count):
         proxy = WireProxy(postgres.conninfo)
         stack.callback(proxy.close)
-        schemas = [stack.enter_context(schema_in(postgres.conninfo, f"s{n}")) for n in range(LOGGERS[what])]
-        loggers = [
-            stack.enter_context(logging(words(file, schema, place / f"spool-{n}", proxy), place / f"log-{n}"))
-            for n, schema in enumerate(schemas)
-        ]
-        until(lambda: all(stored(schema) for schema in schemas), "the first scans")
-        damage = Damage(what, count, seed=len(schemas))
-        proxy.choose = damage.choose
-        postmasters = inflict(what, count, damage, proxy, postgres)
-        proxy.choose = lambda: None
-        schemas = [again(stack, schema) for schema in schemas]
-        before = [stored(schema) for schema in schemas]
-        until(lambda: all(stored(s) > n + 20 for s, n in zip(schemas, before, strict=True)), "storing again")
-        for logger in loggers:
-            none("seconds over the time to end", int(logger.terminate(DRAIN_S + 5) is None))
-        report(what, count, proxy, schemas, loggers, postmasters)
+        schema = stack.enter_context(schema_in(postgres.conninfo, f"s{n}"))
+        limits = ("--interval", interval, "--drain", f"{DRAIN_S}s")
+        words = run_words(file, schema, place / f"spool-{n}", *limits, conninfo=proxy.conninfo)
+        arms.append(Arm(schema, proxy, stack.enter_context(logging(words, place / f"log-{n}", *spoils))))
+    until(lambda: all(stored(arm.schema) for arm in arms), "the first scans")
+    return arms
 
 
-def words(file: Path, schema: Schema, spool: Path, proxy: WireProxy) -> list[object]:
-    limits = ("--interval", "20ms", "--drain", f"{DRAIN_S}s")
-    return run_words(file, schema, spool, *limits, conninfo=proxy.conninfo)
-
-
-def inflict(what: str, count: int, damage: Damage, proxy: WireProxy, postgres: EmbeddedPostgres) -> int:
-    """Until all harm is done; lets frozen backends go on once their clients must have given them up."""
+def inflict(what: str, damage: Damage, proxies: list[WireProxy], postgres: EmbeddedPostgres) -> int:
+    """Until all harm is done and survived; returns how often the postmaster was killed."""
     postmasters, thawed = 0, 0
-    while not damage.is_over:
+    end = time.monotonic() + 3600
+    while not damage.is_over or any(proxy.is_suffering for proxy in proxies) or thawed is None:
+        if time.monotonic() > end:
+            raise TimeoutError("the loggers did not recover")
         time.sleep(0.05)
-        now = time.monotonic()
-        while thawed < len(proxy.suffered) and what == "freeze":
-            felt = proxy.suffered[thawed]
-            if now < felt.at + DEADLINE_S + 3:
-                break
-            _thaw(felt)
-            thawed += 1
-        if what == "kill" and len(proxy.suffered) // POSTMASTER_EVERY > postmasters:
+        suffered = [felt for proxy in proxies for felt in proxy.suffered]
+        if what == "freeze":
+            thawed = _thaw_due(suffered, thawed)
+        if what == "kill" and len(suffered) // POSTMASTER_EVERY > postmasters:
             with suppress(OSError, ValueError, IndexError):
                 os.kill(postgres.postmaster_pid, signal.SIGKILL)
                 postmasters += 1
             _revive(postgres)
-    if what == "freeze":
-        for felt in proxy.suffered[thawed:]:
-            until(lambda at=felt.at: time.monotonic() > at + DEADLINE_S + 3, "its deadline")  # type: ignore[misc]
-            _thaw(felt)
     return postmasters
 
 

@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -150,12 +149,12 @@ def plant(
 class Logger:
     """`plclogger` in a forked process that has its modules loaded already."""
 
-    def __init__(self, words: Sequence[object], place: Path, max_scans: int | None = None) -> None:
-        """`max_scans`: of a stream in one transaction, where it is not to be the forwarder's own limit."""
+    def __init__(self, words: Sequence[object], place: Path, *spoils: Callable[[], None]) -> None:
+        """`spoils` are done in its process before it begins (spoiled.py)."""
         place.mkdir(exist_ok=True)
         self.said, self.complaints = place / "stdout", place / "stderr"
         arguments = [str(word) for word in words]
-        self.process = _fork.Process(target=_program, args=(arguments, self.said, self.complaints, max_scans))
+        self.process = _fork.Process(target=_program, args=(arguments, self.said, self.complaints, spoils))
         self.process.start()
         assert self.process.pid is not None
         self.pid = self.process.pid
@@ -191,7 +190,9 @@ class Logger:
         return found
 
 
-def _program(words: list[str], said: Path, complaints: Path, max_scans: int | None) -> None:
+def _program(
+    words: list[str], said: Path, complaints: Path, spoils: tuple[Callable[[], None], ...]
+) -> None:
     os.setpgid(0, 0)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
@@ -200,12 +201,9 @@ def _program(words: list[str], said: Path, complaints: Path, max_scans: int | No
     for key in [key for key in os.environ if key.startswith(("PG", "PLCSIM_"))]:
         del os.environ[key]
     from logger.cli import main
-    from logger.forwarding.settings import ForwarderSettings
 
-    if max_scans is not None:
-        own = ForwarderSettings.limits
-        limits = property(lambda self: replace(own.fget(self), scans=max_scans))  # type: ignore[misc]
-        ForwarderSettings.limits = limits  # type: ignore[assignment]
+    for spoil in spoils:
+        spoil()
     sys.argv = ["plclogger", *words]
     main()
 
@@ -219,9 +217,9 @@ def run_words(file: Path, schema: Schema, spool: Path, *more: object, conninfo: 
 
 
 @contextmanager
-def logging(words: Sequence[object], place: Path) -> Iterator[Logger]:
+def logging(words: Sequence[object], place: Path, *spoils: Callable[[], None]) -> Iterator[Logger]:
     """A logger until the end of the block."""
-    logger = Logger(words, place)
+    logger = Logger(words, place, *spoils)
     try:
         yield logger
     finally:
