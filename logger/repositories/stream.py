@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol
 from uuid import UUID, uuid4, uuid5
 
 from psycopg.types.numeric import Int4, Int8
@@ -23,9 +23,6 @@ from logger.repositories.wire import (
 from logger.scan import Batch, Gap, StreamKey
 from logger.streams import StreamHead, batch_hash, gap_hash
 
-if TYPE_CHECKING:
-    from logger.repositories.repository import Repository
-
 _PROCESS_NAMESPACE = UUID("8f7a3c1e-52c4-5d0b-9d5e-3f1f6c1f0a84")
 
 
@@ -38,6 +35,18 @@ class Standing:
     process_number: int | None = None
 
 
+class Store(Protocol):
+    """What a stream needs of the repository that opened it."""
+
+    name: ClassVar[str]
+
+    def statement(self, batch: Batch) -> tuple[str, dict[str, Any]]:
+        """The statement that stores the batch, and what it needs beyond the batch's rows."""
+
+    def store_together(self, work: Sequence[tuple[Stream, Batch | Gap]]) -> None:
+        """Store what continues several streams in one transaction."""
+
+
 class Stream:
     """Stores the scans of one stream, through the repository that opened it; used by one thread.
 
@@ -46,7 +55,7 @@ class Stream:
     """
 
     def __init__(
-        self, repository: Repository, key: StreamKey, recipe: str, writer: UUID, standing: Standing
+        self, repository: Store, key: StreamKey, recipe: str, writer: UUID, standing: Standing
     ) -> None:
         self.key = key
         self.writer = writer

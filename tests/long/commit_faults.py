@@ -14,9 +14,11 @@ import argparse
 import os
 import random
 import signal
+import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import psycopg
@@ -38,6 +40,7 @@ from long.harness import (
     until,
 )
 from long.wire import POINTS, Harm, Suffered, WireProxy
+from spoiled import waits_for_ever
 
 from logger.database import connect, register_device
 from logger.database.embedded import EmbeddedPostgres
@@ -118,7 +121,9 @@ def run(what: str, count: int) -> None:
         report(what, count, arms, postmasters)
 
 
-def loggers(stack: ExitStack, postgres: EmbeddedPostgres, count: int, *spoils: Callable[[], None]) -> list[Arm]:
+def loggers(
+    stack: ExitStack, postgres: EmbeddedPostgres, count: int, *spoils: Callable[[], None]
+) -> list[Arm]:
     """So many that have begun to store."""
     place = stack.enter_context(folder())
     file, _ = stack.enter_context(plant(place, 1, 20))
@@ -137,15 +142,20 @@ def loggers(stack: ExitStack, postgres: EmbeddedPostgres, count: int, *spoils: C
 
 def inflict(what: str, damage: Damage, proxies: list[WireProxy], postgres: EmbeddedPostgres) -> int:
     """Until all harm is done and survived; returns how often the postmaster was killed."""
-    postmasters, thawed = 0, 0
+    postmasters, thawed = 0, set[int]()
+    suffered: list[Suffered] = []
     end = time.monotonic() + 3600
-    while not damage.is_over or any(proxy.is_suffering for proxy in proxies) or thawed is None:
+    while (
+        not damage.is_over
+        or any(proxy.is_suffering for proxy in proxies)
+        or (what == "freeze" and len(thawed) < len(suffered))
+    ):
         if time.monotonic() > end:
             raise TimeoutError("the loggers did not recover")
         time.sleep(0.05)
         suffered = [felt for proxy in proxies for felt in proxy.suffered]
         if what == "freeze":
-            thawed = _thaw_due(suffered, thawed)
+            _thaw_due(suffered, thawed)
         if what == "kill" and len(suffered) // POSTMASTER_EVERY > postmasters:
             with suppress(OSError, ValueError, IndexError):
                 os.kill(postgres.postmaster_pid, signal.SIGKILL)
@@ -154,9 +164,17 @@ def inflict(what: str, damage: Damage, proxies: list[WireProxy], postgres: Embed
     return postmasters
 
 
+def _thaw_due(suffered: list[Suffered], thawed: set[int]) -> None:
+    for n, felt in enumerate(suffered):
+        if n not in thawed and time.monotonic() > felt.at + THAWED_S[felt.harm.point]:
+            _thaw(felt)
+            thawed.add(n)
+
+
 def _thaw(felt: Suffered) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(felt.backend, signal.SIGCONT)
+    if felt.harm.what == "freeze":
+        with suppress(ProcessLookupError):
+            os.kill(felt.backend, signal.SIGCONT)
 
 
 def _revive(postgres: EmbeddedPostgres) -> None:
@@ -184,36 +202,54 @@ def _schema(stack: ExitStack, schema: Schema) -> Schema | None:
         return None
 
 
-def report(
-    what: str, count: int, proxy: WireProxy, schemas: list[Schema], loggers: list[Logger], postmasters: int
-) -> None:
-    for landed, times in sorted(proxy.landed.items()):
-        figure(f"landed: {landed}", times, "times")
-    if what == "kill":
-        figure("landed: kill -9 of the postmaster", postmasters, "times")
-        at_commit = [felt for felt in proxy.suffered if not felt.answered]
-        ids = {t.bytes for s in schemas for (t,) in s.rows("SELECT transaction_id FROM logging_transactions")}
-        had = sum(any(each in felt.request for each in ids) for felt in at_commit)
-        most = min(20, count // 5)
-        figure("errors at COMMIT", len(at_commit), "", f">= {most}", len(at_commit) >= most)
-        figure("of which had committed", had, "", f">= {most // 4}", had >= most // 4)
-    waits = [slowest(schema) for schema in schemas]
-    bound = DEADLINE_S + GRACE_S + (3 + 2 if what == "freeze" else 0)
-    figure("longest time without a commit", max(waits), "s", f"<= {bound:g}", max(waits) <= bound)
-    for schema, logger in zip(schemas, loggers, strict=True):
-        none("left in the spool", logger.figures["spooled"], "scans")
-        figure("retries", sum(logger.figures["retries"].values()), str(logger.figures["retries"])[:60])
-        judge(schema)
-
-
-def slowest(schema: Schema) -> float:
-    """The longest time between two ledger rows, seconds."""
-    return float(
-        schema.value(
-            "SELECT coalesce(max(extract(epoch FROM logged_at - before)), 0) FROM (SELECT logged_at, "
-            "lag(logged_at) OVER (ORDER BY logged_at) AS before FROM logging_transactions) pairs"
+def report(what: str, count: int, arms: list[Arm], postmasters: int) -> None:
+    suffered = [felt for arm in arms for felt in arm.proxy.suffered]
+    for point in sorted({felt.harm.point for felt in suffered}):
+        took = [felt.took_s for felt in suffered if felt.harm.point == point]
+        figure(f"landed: {what} {point}", len(took), "times", f"= {count}", len(took) == count)
+        bound = bound_s(what, point)
+        figure(
+            "  most until a transaction was stored again", max(took), "s", f"<= {bound:g}", max(took) <= bound
         )
-    )
+    if what == "kill":
+        report_kills(count, suffered, arms[0].schema, postmasters)
+    for arm in arms:
+        none("left in the spool", arm.logger.figures["spooled"], "scans")
+        retries = arm.logger.figures["retries"]
+        figure("retries", sum(retries.values()), str(retries)[:60])
+        judge(arm.schema)
+
+
+def bound_s(what: str, point: str) -> float:
+    """From the harm to the next transaction that is stored; a row may be held until its backend goes on."""
+    held_s = THAWED_S["after"] - DEADLINE_S if (what, point) == ("freeze", "after") else 0.0
+    return DEADLINE_S + GRACE_S + held_s
+
+
+def report_kills(count: int, suffered: list[Suffered], schema: Schema, postmasters: int) -> None:
+    figure("landed: kill -9 of the postmaster", postmasters, "times")
+    at_commit = [felt for felt in suffered if not felt.answered]
+    ids = [t.bytes for (t,) in schema.rows("SELECT transaction_id FROM logging_transactions")]
+    had = sum(any(each in felt.request for each in ids) for felt in at_commit)
+    most = min(20, count // 5)
+    figure("errors at COMMIT", len(at_commit), "", f">= {most}", len(at_commit) >= most)
+    figure("of which had committed", had, "", f">= {most // 4}", had >= most // 4)
+
+
+def control_of_deadline(what: str) -> None:
+    """A logger without a deadline of its own: it stores nothing more within the bound."""
+    with ExitStack() as stack:
+        postgres = stack.enter_context(server())
+        (arm,) = loggers(stack, postgres, 1, waits_for_ever)
+        harms = [Harm("after" if what == "hole" else "before", what, STALLED_S)]
+        arm.proxy.choose = lambda: harms.pop() if harms else None
+        (felt,) = until(lambda: arm.proxy.suffered, "a commit")
+        bound = bound_s(what, felt.harm.point)
+        with suppress(TimeoutError):
+            until(lambda: not arm.proxy.is_suffering, "a transaction", felt.at + bound - time.monotonic())
+        stores = not arm.proxy.is_suffering
+        figure(f"control: stored within {bound:g} s without a deadline", int(stores), "", "= 0", not stores)
+        _thaw(felt)
 
 
 def control() -> None:
@@ -257,6 +293,8 @@ def main() -> None:
     run(options.harm, options.count)
     if options.harm in ("cut", "kill"):
         control()
+    else:
+        control_of_deadline(options.harm)
     finish()
 
 

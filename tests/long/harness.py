@@ -190,9 +190,7 @@ class Logger:
         return found
 
 
-def _program(
-    words: list[str], said: Path, complaints: Path, spoils: tuple[Callable[[], None], ...]
-) -> None:
+def _program(words: list[str], said: Path, complaints: Path, spoils: tuple[Callable[[], None], ...]) -> None:
     os.setpgid(0, 0)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)

@@ -1,7 +1,8 @@
 """kill -9 of the logger between a COMMIT and its answer; it starts again with another batch limit.
 
-The answer to a request that stored is withheld, and the logger killed while it waits for it: what is stored
-must not be stored again, however the next life puts its transactions together.
+The answer to a commit is withheld, and the logger killed while it waits for it: what is stored must not be
+stored again, however the next life puts its transactions together. The control sends everything that waits
+again, without asking what is stored.
 python -m long.restart_after_commit [--count N] (with PYTHONPATH=tests)
 """
 
@@ -10,7 +11,11 @@ from __future__ import annotations
 import argparse
 import random
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import count
 
+from fix_postgres import Schema
 from long.harness import (
     Logger,
     figure,
@@ -28,59 +33,92 @@ from long.harness import (
     until,
 )
 from long.wire import Harm, WireProxy
+from spoiled import ScansATransaction, asks_nobody
+from survival import stored_twice
 
+from logger.database.embedded import EmbeddedPostgres
 from logger.scan import StreamKey
 
-SETTLED_S = 0.05
-"""After it the server has carried out what it was sent."""
+LIMITS = (1, 2, 3, 7, 20, 50)
+"""Scans of a stream in one transaction; 20 is the logger's own."""
 
 
-def run(count: int) -> None:
-    with server() as postgres, folder() as place, plant(place, 1, 20) as (file, _):
-        proxy, dice = WireProxy(postgres.conninfo), random.Random(11)
-        with schema_in(postgres.conninfo) as schema:
-            words = run_words(file, schema, place / "spool", "--interval", "20ms", conninfo=proxy.conninfo)
-            accepted: dict[StreamKey, set[int]] = {}
-            had_committed = 0
-            for _ in range(count):
-                proxy.refuses = True
-                logger = Logger(words, place / "log", max_scans=dice.choice([1, 2, 3, 7, 20, 50]))
-                time.sleep(0.3 + dice.random() * 0.4)  # scans gather
-                skip = dice.randrange(3)
-                hits = len(proxy.suffered)
+class Lives:
+    """Loggers on one spool, each killed at one of its first commits; what they had accepted is remembered."""
 
-                def choose(left: list[int] = [skip]) -> Harm | None:  # noqa: B006 - its own count
-                    left[0] -= 1
-                    return Harm("after", "hole") if left[0] == -1 else None
+    def __init__(self, stack: ExitStack, postgres: EmbeddedPostgres, schema: Schema) -> None:
+        place = stack.enter_context(folder())
+        file, _ = stack.enter_context(plant(place, 1, 20))
+        self.proxy, self.schema = WireProxy(postgres.conninfo), schema
+        stack.callback(self.proxy.close)
+        self._spool, self._place = place / "spool", place / "log"
+        options = ("--interval", "20ms")
+        self._words = run_words(file, schema, self._spool, *options, conninfo=self.proxy.conninfo)
+        self._dice = random.Random(11)
+        self.accepted: dict[StreamKey, set[int]] = {}
 
-                proxy.choose, proxy.refuses = choose, False
-                until(lambda n=hits: len(proxy.suffered) > n, "a request that stores")  # type: ignore[misc]
-                time.sleep(SETTLED_S)
-                logger.kill()
-                for key, found in in_spool(place / "spool").items():
-                    accepted.setdefault(key, set()).update(found.values())
-            proxy.choose = lambda: None
-            before = stored(schema)
-            last = Logger(words, place / "log")
-            until(lambda: stored(schema) > before + 20, "scans to be stored")
-            last.terminate(20)
-            ids = [t.bytes for (t,) in schema.rows("SELECT transaction_id FROM logging_transactions")]
-            had_committed = sum(any(each in felt.request for each in ids) for felt in proxy.suffered)
-            figure("answers withheld, loggers killed", len(proxy.suffered), "", f">= {count}", True)
-            figure(
-                "of which had committed", had_committed, "", f">= {count // 2}", had_committed >= count // 2
-            )
-            there = scans_at(schema)
-            lost = sum(len(times - there.get(key, set())) for key, times in accepted.items())
-            none("accepted and lost", lost, "scans")
-            judge(schema)
-        proxy.close()
+    def killed(self, *spoils: Callable[[], None]) -> None:
+        """One life: until the server has answered a commit and the logger has not heard it."""
+        self.proxy.refuses = True
+        logger = Logger(self._words, self._place, *spoils, ScansATransaction(self._dice.choice(LIMITS)))
+        time.sleep(0.3 + self._dice.random() * 0.4)  # scans gather
+        before, passed, first = len(self.proxy.suffered), count(), self._dice.randrange(3)
+        self.proxy.choose = lambda: Harm("after", "hole") if next(passed) == first else None
+        self.proxy.refuses = False
+        suffered = self.proxy.suffered
+        until(lambda: len(suffered) > before and suffered[-1].is_done, "a commit without an answer")
+        logger.kill()
+        for key, found in in_spool(self._spool).items():
+            self.accepted.setdefault(key, set()).update(found.values())
+
+    def last(self, *spoils: Callable[[], None]) -> None:
+        """One that is left alone."""
+        self.proxy.choose = lambda: None
+        before = stored(self.schema)
+        logger = Logger(self._words, self._place, *spoils)
+        until(lambda: stored(self.schema) > before + 20, "scans to be stored")
+        none("seconds over the time to end", int(logger.terminate(20) is None))
+
+    @property
+    def had_committed(self) -> int:
+        """Withheld answers whose transaction is in the ledger."""
+        ids = [t.bytes for (t,) in self.schema.rows("SELECT transaction_id FROM logging_transactions")]
+        return sum(any(each in felt.request for each in ids) for felt in self.proxy.suffered)
+
+
+def run(times: int) -> None:
+    with server() as postgres, ExitStack() as stack:
+        schema = stack.enter_context(schema_in(postgres.conninfo))
+        lives = Lives(stack, postgres, schema)
+        for _ in range(times):
+            lives.killed()
+        lives.last()
+        landed = lives.had_committed
+        figure("loggers killed before the answer of a commit", landed, "", f"= {times}", landed == times)
+        accepted = sum(map(len, lives.accepted.values()))
+        figure("accepted scans in what they left", accepted, "scans", "> 0", accepted > 0)
+        there = scans_at(schema)
+        lost = sum(len(found - there.get(key, set())) for key, found in lives.accepted.items())
+        none("accepted and lost", lost, "scans")
+        none("stored twice", stored_twice(schema), "scans")
+        judge(schema)
+
+
+def control() -> None:
+    with server() as postgres, ExitStack() as stack:
+        schema = stack.enter_context(schema_in(postgres.conninfo))
+        lives = Lives(stack, postgres, schema)
+        lives.killed(asks_nobody)
+        lives.last(asks_nobody)
+        twice = stored_twice(schema)
+        figure("control: stored twice by one that does not ask", twice, "scans", "> 0", twice > 0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=50)
     run(parser.parse_args().count)
+    control()
     finish()
 
 

@@ -223,7 +223,7 @@ class _Link:
                     felt.is_done = True
                 if felt is None or felt.harm.what in ("kill", "freeze"):
                     if felt is not None:
-                        felt.answered = _is_good(data)
+                        felt.answered, self._is_storing = _is_good(data), False  # the harm is to come
                     if not self._in_hole:
                         self._answer(data)
                 elif not self._harm_answer(felt.harm, data):
