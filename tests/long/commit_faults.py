@@ -11,11 +11,13 @@ python -m long.commit_faults --harm cut|stall|hole|freeze|kill [--count N] (with
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -62,6 +64,8 @@ LONG_STALLS = 10
 LOGGERS = {"cut": 1, "stall": 2, "hole": 10, "freeze": 1, "kill": 1}
 POSTMASTER_EVERY = 10
 DRAIN_S = 20
+HOPELESS_S = 60.0
+"""Without another commit that could be harmed."""
 FRESH = "SELECT coalesce(clock_timestamp() - max(last_recorded_at) < '2 s', false) FROM logging_transactions"
 
 
@@ -70,8 +74,12 @@ class Damage:
 
     def __init__(self, what: str, count: int, seed: int) -> None:
         self._dice = random.Random(seed)
-        points = {"kill": ("after",), "freeze": ("before", "after")}.get(what, POINTS)
-        self._left = [Harm(p, what, self._seconds(what, n)) for p in points for n in range(count)]
+        points = {"freeze": ("before", "after")}.get(what, POINTS)
+        hits = [(point, n) for point in points for n in range(count)]
+        if what == "kill":
+            hits = [("after" if n % 10 else "reply", n) for n in range(count)]
+        self._left = [Harm(point, what, self._seconds(what, n)) for point, n in hits]
+        self.planned = Counter(point for point, _ in hits)
         self._dice.shuffle(self._left)
         self._choosing = threading.Lock()
 
@@ -118,7 +126,7 @@ def run(what: str, count: int) -> None:
         figure("drained after the last harm", time.monotonic() - ended, "s")
         for arm in arms:
             none("seconds over the time to end", int(arm.logger.terminate(DRAIN_S + 5) is None))
-        report(what, count, arms, postmasters)
+        report(what, damage.planned, arms, postmasters)
 
 
 def loggers(
@@ -144,16 +152,18 @@ def inflict(what: str, damage: Damage, proxies: list[WireProxy], postgres: Embed
     """Until all harm is done and survived; returns how often the postmaster was killed."""
     postmasters, thawed = 0, set[int]()
     suffered: list[Suffered] = []
-    end = time.monotonic() + 3600
+    last, end = 0, math.inf
     while (
         not damage.is_over
         or any(proxy.is_suffering for proxy in proxies)
         or (what == "freeze" and len(thawed) < len(suffered))
     ):
-        if time.monotonic() > end:
-            raise TimeoutError("the loggers did not recover")
         time.sleep(0.05)
         suffered = [felt for proxy in proxies for felt in proxy.suffered]
+        if len(suffered) > last:
+            last, end = len(suffered), time.monotonic() + HOPELESS_S
+        if time.monotonic() > end:
+            raise TimeoutError(f"a logger stores nothing any more after {suffered[-1].harm}")
         if what == "freeze":
             _thaw_due(suffered, thawed)
         if what == "kill" and len(suffered) // POSTMASTER_EVERY > postmasters:
@@ -183,6 +193,7 @@ def _revive(postgres: EmbeddedPostgres) -> None:
     while True:
         try:
             with EmbeddedPostgres(postgres.folder, postgres._settings):
+                psycopg.connect(postgres.conninfo, connect_timeout=2).close()  # one just killed looks alive
                 return
         except Exception:
             if time.monotonic() > end:
@@ -202,9 +213,9 @@ def _schema(stack: ExitStack, schema: Schema) -> Schema | None:
         return None
 
 
-def report(what: str, count: int, arms: list[Arm], postmasters: int) -> None:
+def report(what: str, planned: Counter[str], arms: list[Arm], postmasters: int) -> None:
     suffered = [felt for arm in arms for felt in arm.proxy.suffered]
-    for point in sorted({felt.harm.point for felt in suffered}):
+    for point, count in sorted(planned.items()):
         took = [felt.took_s for felt in suffered if felt.harm.point == point]
         figure(f"landed: {what} {point}", len(took), "times", f"= {count}", len(took) == count)
         bound = bound_s(what, point)
@@ -212,7 +223,7 @@ def report(what: str, count: int, arms: list[Arm], postmasters: int) -> None:
             "  most until a transaction was stored again", max(took), "s", f"<= {bound:g}", max(took) <= bound
         )
     if what == "kill":
-        report_kills(count, suffered, arms[0].schema, postmasters)
+        report_kills(planned.total(), suffered, arms[0].schema, postmasters)
     for arm in arms:
         none("left in the spool", arm.logger.figures["spooled"], "scans")
         retries = arm.logger.figures["retries"]

@@ -40,7 +40,7 @@ class Harm:
 
     point: str
     what: str
-    """One of HARMS; or "kill" or "freeze" the backend when the request is on its way."""
+    """One of HARMS; or "kill" or "freeze" the backend (a kill at "reply": when its answer is on its way)."""
     seconds: float = 0.0
     """Of a stall; or after how long a backend is killed or frozen."""
 
@@ -199,7 +199,7 @@ class _Link:
                 os.kill(self._backend, number)
             self._harm = felt
             self._server.sendall(data)
-            if felt.harm.point != "before":
+            if felt.harm.point == "after":
                 time.sleep(felt.harm.seconds)
                 os.kill(self._backend, number)
 
@@ -221,6 +221,9 @@ class _Link:
                 felt, self._harm = self._harm, None
                 if felt is not None:
                     felt.is_done = True
+                if felt is not None and felt.harm.what == "kill" and felt.harm.point == "reply":
+                    os.kill(self._backend, signal.SIGKILL)  # what it said is lost with it
+                    break
                 if felt is None or felt.harm.what in ("kill", "freeze"):
                     if felt is not None:
                         felt.answered, self._is_storing = _is_good(data), False  # the harm is to come
