@@ -62,8 +62,8 @@ def verified(schema: Schema, *options: str) -> tuple[int, dict[str, Any]]:
 def test_a_machine_is_logged_through_its_recipe_and_every_value_is_true(
     start_emulator: Callable[..., Emulator], schema: Schema
 ) -> None:
-    emulator = start_emulator(ALD, "--start-scan", "10")  # 1 s of idling is left
-    first = log(emulator, schema, ALD, "--for", "2s", "--interval", "50ms")
+    emulator = start_emulator(ALD)  # it idles for 2 s
+    first = log(emulator, schema, ALD, "--for", "3s", "--interval", "50ms")
     second = log(emulator, schema, ALD, "--for", "1s", "--interval", "50ms")
 
     code, result = verified(schema)

@@ -218,6 +218,10 @@ def test_one_violation_of_any_invariant_outranks_passed_targets(arm: str, invari
     assert overall(passed, [reason]) is Outcome.INVALID
 
 
+LONG = ("--duration", "30")
+"""So that it has not ended by itself when it is told to, on a machine that is busy."""
+
+
 def begun(process: subprocess.Popen[str]) -> None:
     """Read until both arms are warm and slots are being run."""
     assert process.stdout is not None
@@ -225,7 +229,7 @@ def begun(process: subprocess.Popen[str]) -> None:
 
 
 def test_ctrl_c_removes_the_server_and_says_so_in_one_line(data_folder: Path, tmp_path: Path) -> None:
-    with command(data_folder, "--json", str(tmp_path / "result.json")) as process:
+    with command(data_folder, *LONG, "--json", str(tmp_path / "result.json")) as process:
         begun(process)
         assert len(list(data_folder.iterdir())) == 1
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
@@ -239,7 +243,7 @@ def test_ctrl_c_removes_the_server_and_says_so_in_one_line(data_folder: Path, tm
 def test_sigterm_drops_the_schemas_on_a_given_server(
     postgres: str, data_folder: Path, tmp_path: Path
 ) -> None:
-    options = ("--database", postgres, "--json", str(tmp_path / "result.json"))
+    options = (*LONG, "--database", postgres, "--json", str(tmp_path / "result.json"))
     with command(data_folder, *options) as process:
         begun(process)
         assert len(schemas_left(postgres)) == 2

@@ -32,12 +32,12 @@ def test_a_full_disk_costs_recorded_gaps_and_nothing_else(
     spoils = (dies_of_a_full_disk,) if is_control else ()
     with lives(schema.name, tmp_path, running_machine, proxy.conninfo, *options) as run:
         life = run.start(SmallDisk(run.spool, BYTES + KEPT_FREE), *spoils)
-        wait_for(lambda: numbers_stored(schema) > 3 or not life.process.is_alive(), 20, "scans to be stored")
+        wait_for(lambda: numbers_stored(schema) > 3 or not life.process.is_alive(), 60, "scans to be stored")
         if life.process.exitcode == NO_MOUNT:
             pytest.skip("mounting a file system is not allowed here")
         proxy.refuses = True
         proxy.cut_all()
-        wait_for(lambda: is_full(life), 20, "a full disk")
+        wait_for(lambda: is_full(life), 60, "a full disk")
         if is_control:
             ended = life.wait()
             assert ended.code == 1, ended.complaints
@@ -45,9 +45,9 @@ def test_a_full_disk_costs_recorded_gaps_and_nothing_else(
         proxy.refuses = False
         if policy == "block":  # what was dropped may be in the forwarder's memory, and is stored then
             found = "SELECT count(*) FROM scan_gaps WHERE reason LIKE '%%the spool was full'"
-            wait_for(lambda: schema.value(found), 20, "the gap record")
+            wait_for(lambda: schema.value(found), 60, "the gap record")
         stood = numbers_stored(schema)
-        wait_for(lambda: numbers_stored(schema) > stood + 20, 20, "reading to go on")
+        wait_for(lambda: numbers_stored(schema) > stood + 20, 60, "reading to go on")
         ended = life.end()
     assert (ended.code, ended.figures["spooled"]) == (0, 0), ended.complaints
     assert ("scans dropped" in ended.complaints) == (policy == "drop-oldest")

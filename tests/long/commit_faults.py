@@ -144,6 +144,7 @@ def loggers(
         limits = ("--interval", interval, "--drain", f"{DRAIN_S}s")
         words = run_words(file, schema, place / f"spool-{n}", *limits, conninfo=proxy.conninfo)
         arms.append(Arm(schema, proxy, stack.enter_context(logging(words, place / f"log-{n}", *spoils))))
+    stack.callback(lambda: [_thaw(felt) for arm in arms for felt in arm.proxy.suffered])  # or no server ends
     until(lambda: all(stored(arm.schema) for arm in arms), "the first scans")
     return arms
 
