@@ -37,13 +37,12 @@ def main() -> None:
     parser.add_argument("--outage", type=float, default=60.0, help="seconds without a database")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="outage-", dir=_parent()))
-    server = EmbeddedPostgres(folder / "server", BENCH_SETTINGS)
+    server = EmbeddedPostgres(folder, BENCH_SETTINGS)
     try:
         with tempfile.TemporaryDirectory() as name, plant(Path(name), DEVICES) as (file, _):
             measure(server, file, Path(name), options.outage)
     finally:
         server.remove()
-        folder.rmdir()
     finish()
 
 
