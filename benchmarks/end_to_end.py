@@ -7,13 +7,12 @@ process, its start and stop included.
 
 from __future__ import annotations
 
-import copy
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 from figures import figure, finish
+from logger_plant import always_running
 
 from bench.arms import bench_schema, bench_server
 from bench.emulators import emulated
@@ -22,19 +21,8 @@ from bench.trial import log_device
 from bench.verify import verify
 from logger.database import connect
 from logger.settings import Settings, at_address
-from plcsim.config import DeviceConfig
-from plcsim.device_file import load_device, parse_device
 
 SECONDS = 30.0
-ALD = Path(__file__).parent.parent / "configs" / "ald.yaml"
-
-
-def always_running() -> DeviceConfig:
-    """The machine with a recipe that outlasts the benchmark."""
-    data = copy.deepcopy(load_device(ALD).to_json())
-    data["process"]["idle_s"] = 0.1
-    data["process"]["phases"][0]["steps"][0]["seconds"] = 3600.0
-    return parse_device(data)
 
 
 def main() -> None:

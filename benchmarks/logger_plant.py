@@ -18,21 +18,19 @@ import yaml
 from psycopg import Connection
 
 from plcsim.config import DeviceConfig
-from plcsim.device_file import load_device
+from plcsim.device_file import load_device, parse_device
 from plcsim.fleet_file import load_devices
 from plcsim.testing import RunningFleet
 
 ALD = Path(__file__).parent.parent / "configs" / "ald.yaml"
 
 
-def always_running(folder: Path) -> Path:
-    """The device file of the machine with a recipe that outlasts every benchmark."""
+def always_running() -> DeviceConfig:
+    """The machine with a recipe that outlasts every benchmark."""
     data = copy.deepcopy(load_device(ALD).to_json())
     data["process"]["idle_s"] = 0.1
     data["process"]["phases"][0]["steps"][0]["seconds"] = 500_000.0
-    path = folder / "running.yaml"
-    path.write_text(yaml.safe_dump(data, sort_keys=False))
-    return path
+    return parse_device(data)
 
 
 @contextmanager
@@ -40,9 +38,10 @@ def plant(
     folder: Path, count: int, plc_scan_ms: int = 1000
 ) -> Iterator[tuple[Path, tuple[DeviceConfig, ...]]]:
     """A fleet of so many machines: its file, for the logger too, and what it describes."""
-    path = folder / "plant.yaml"
+    template, path = folder / "running.yaml", folder / "plant.yaml"
+    template.write_text(yaml.safe_dump(always_running().to_json(), sort_keys=False))
     entry = {
-        "template": str(always_running(folder)), "device_id": "ald-{n:04}", "count": count,
+        "template": str(template), "device_id": "ald-{n:04}", "count": count,
         "port": _free_ports(count), "seed": 1, "overrides": {"plc_scan_ms": plc_scan_ms},
     }  # fmt: skip
     path.write_text(yaml.safe_dump({"devices": [entry]}))

@@ -12,11 +12,12 @@ from urllib.parse import quote
 
 from plcsim.config import DeviceConfig
 from plcsim.errors import PlcsimError
-from plcsim.faults.event import append_event, open_fault_journal
+from plcsim.faults.event import append_event
+from plcsim.journal_file import open_to_append
 from plcsim.limits import ExceptionCode
 from plcsim.plant import Recorders
 from plcsim.protocol.requests import RequestRefused
-from plcsim.request_journal import append_request, open_request_journal
+from plcsim.request_journal import append_request
 from plcsim.write_journal import append_write, open_journal
 from plcsim.writes import Event, WriteRecord
 
@@ -45,8 +46,8 @@ class Journals:
         """What appends to these files. Raises InputError if a journal of writes is not a new one."""
         return Recorders(
             self._write_recorder(writes) if writes else None,
-            self._recorder(faults, open_fault_journal, append_event) if faults else None,
-            self._recorder(requests, open_request_journal, append_request) if requests else None,
+            self._recorder(faults, open_to_append, append_event) if faults else None,
+            self._recorder(requests, open_to_append, append_request) if requests else None,
         )
 
     async def failed(self) -> None:

@@ -7,9 +7,7 @@ before the reply is. What a gateway answers for a device that is away did not re
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -21,6 +19,7 @@ from plcsim.errors import InputError
 from plcsim.faults.engine import ActiveFault
 from plcsim.faults.event import Record, utc_now
 from plcsim.faults.selection import Windowed, span_of
+from plcsim.journal_file import append_line
 from plcsim.limits import EXCEPTION_BIT
 from plcsim.parameters import Table
 from plcsim.protocol.pdu import Request
@@ -118,19 +117,9 @@ class JournaledUnit(Unit):
         )
 
 
-def open_request_journal(path: Path) -> BinaryIO:
-    """A journal to append to. Raises InputError."""
-    try:
-        return path.open("ab", buffering=0)
-    except OSError as exc:
-        raise InputError(f"{path}: cannot be written: {exc.strerror}") from None
-
-
 def append_request(file: BinaryIO, record: RequestRecord) -> None:
     """Append one request as a line of JSON and hand it to the operating system. Raises OSError."""
-    line = json.dumps(asdict(record), ensure_ascii=False).encode() + b"\n"
-    if file.write(line) != len(line):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    append_line(file, json.dumps(asdict(record), ensure_ascii=False))
 
 
 def read_requests(path: Path) -> Iterator[RequestRecord]:

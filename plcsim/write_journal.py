@@ -8,7 +8,6 @@ request and before a PLC scan followed it.
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from plcsim.errors import InputError
+from plcsim.journal_file import append_line, open_to_append
 from plcsim.writes import Event, Restart, Write
 
 _Line = tuple[str, Sequence[Write | Restart]]
@@ -27,10 +27,7 @@ _Line = tuple[str, Sequence[Write | Restart]]
 def open_journal(path: Path) -> BinaryIO:
     """A new journal, or an empty one. Raises InputError if it cannot be, or holds an earlier run's writes:
     an emulator starts from its device file, so together they would tell a wrong truth."""
-    try:
-        file = path.open("ab", buffering=0)
-    except OSError as exc:
-        raise InputError(f"{path}: cannot be written: {exc.strerror}") from None
+    file = open_to_append(path)
     if os.fstat(file.fileno()).st_size:
         file.close()
         raise InputError(f"{path}: holds the writes of an earlier run; name a new file")
@@ -39,9 +36,7 @@ def open_journal(path: Path) -> BinaryIO:
 
 def append_write(file: BinaryIO, event: Event) -> None:
     """Append one event and hand it to the operating system. Raises OSError."""
-    line = json.dumps(_to_json(event), allow_nan=False, ensure_ascii=False).encode() + b"\n"
-    if file.write(line) != len(line):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    append_line(file, json.dumps(_to_json(event), allow_nan=False, ensure_ascii=False))
 
 
 def read_writes(path: Path) -> list[Write]:

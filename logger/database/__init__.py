@@ -7,6 +7,7 @@ from logger.database.connection import (
     connect,
     database,
     first_line,
+    line_of,
     mapped_errors,
     with_defaults,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "database",
     "first_line",
     "hold",
+    "line_of",
     "maintain",
     "mapped_errors",
     "prepare_schema",

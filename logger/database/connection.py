@@ -141,6 +141,11 @@ def mapped_errors() -> Iterator[None]:
         raise DatabaseError(f"the database refused: {first_line(exc)}") from exc
 
 
+def line_of(exc: Exception) -> str:
+    """One line that says what happened, of any error."""
+    return first_line(exc) if isinstance(exc, psycopg.Error) else str(exc)
+
+
 def first_line(exc: psycopg.Error) -> str:
     """The first line of an error, which says what happened; the others point into our SQL."""
     text = exc.diag.message_primary or str(exc) or type(exc).__name__

@@ -20,7 +20,7 @@ from psycopg import Connection
 from psycopg.types.numeric import Int8
 
 from logger.database.compensation import void
-from logger.database.connection import first_line
+from logger.database.connection import line_of
 from logger.database.operators import Rows, reinsertion_hash, retried, turn
 from logger.database.partitions import create_partitions_for
 from logger.database.reinserted_rows import NotTaken, ReinsertedRows
@@ -157,8 +157,7 @@ class Unit:
         return ReinsertionReport(self._scans, stored, self._scans - stored, rows, tuple(self._standing()))
 
     def _undone(self, failure: Exception) -> ReinsertionReport:
-        reason = first_line(failure) if isinstance(failure, psycopg.Error) else str(failure)
-        reason = "".join(c if c.isprintable() else "?" for c in reason)
+        reason = "".join(c if c.isprintable() else "?" for c in line_of(failure))
         standing = tuple(self._standing())
         for transaction_id in standing:
             void(self._connection, transaction_id, f"unit of work undone: {reason}", self._by)

@@ -10,13 +10,14 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from logger.database import line_of
 from logger.errors import StreamMoved
 from logger.forwarding.anchoring import Opened, open_streams, trimmed
 from logger.forwarding.figures import Stored
 from logger.forwarding.gathering import Lane
 from logger.forwarding.retry import Action, Phase, action_for
 from logger.forwarding.settings import ForwarderSettings
-from logger.forwarding.transactions import Failure, Transactions, line_of, name_of
+from logger.forwarding.transactions import Failure, Transactions, name_of
 from logger.spool import Quarantine, Spool, Spooled
 
 log = logging.getLogger(__name__)

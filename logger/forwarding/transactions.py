@@ -16,7 +16,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.pq import TransactionStatus
 
-from logger.database import create_partitions, first_line
+from logger.database import create_partitions, line_of
 from logger.errors import DatabaseError, DatabaseRefused, DatabaseUnreachable, SpoolFailed
 from logger.forwarding.deadline import Deadline
 from logger.forwarding.figures import Counts, Stored
@@ -208,10 +208,6 @@ class Transactions:
         if trouble != self.trouble:
             self.trouble = trouble
             log.warning("%s", trouble or "storing again")
-
-
-def line_of(exc: Exception) -> str:
-    return first_line(exc) if isinstance(exc, psycopg.Error) else str(exc)
 
 
 def name_of(lane: Lane) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from logger.database import line_of
 from logger.errors import DatabaseError
 from logger.forwarding.anchoring import MOST_AT_ONCE
 from logger.forwarding.contact import Contact
@@ -21,7 +22,7 @@ from logger.forwarding.intake import Intake
 from logger.forwarding.queues import Queues
 from logger.forwarding.retry import Action, BackOff, Phase, action_for
 from logger.forwarding.settings import Ending, ForwarderSettings
-from logger.forwarding.transactions import Failure, line_of, name_of
+from logger.forwarding.transactions import Failure, name_of
 from logger.scan import StreamKey
 from logger.spool import Quarantine, Spool
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import BinaryIO
 
-from plcsim.errors import InputError
+from plcsim.journal_file import append_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +39,6 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def open_fault_journal(path: Path) -> BinaryIO:
-    """A journal to append to. Raises InputError."""
-    try:
-        return path.open("ab", buffering=0)
-    except OSError as exc:
-        raise InputError(f"{path}: cannot be written: {exc.strerror}") from None
-
-
 def append_event(file: BinaryIO, event: FaultEvent) -> None:
     """Append one event as a line of JSON and hand it to the operating system. Raises OSError."""
-    line = json.dumps(asdict(event)).encode() + b"\n"
-    if file.write(line) != len(line):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    append_line(file, json.dumps(asdict(event)))

@@ -16,8 +16,8 @@ from plcsim.fleet.supervisor import Supervisor
 from plcsim.fleet.view import new_view
 from plcsim.fleet.worker import work
 from plcsim.fleet_file import Fleet, load_fleet
+from plcsim.journal_file import open_to_append
 from plcsim.plant import raise_file_limit
-from plcsim.request_journal import open_request_journal
 
 _FILES_BESIDE = 64
 """What a worker has open besides its listening sockets and journals."""
@@ -40,7 +40,7 @@ def run_fleet(
     if journal_folder:
         _make_folder(journal_folder)
     if request_journal:
-        open_request_journal(request_journal).close()  # a problem is told before anything starts
+        open_to_append(request_journal).close()  # a problem is told before anything starts
     count = min(processes or fleet.processes or cores(), len(fleet.endpoints))
     _check_file_limit(fleet, count, journal_folder is not None)
     view, socket = new_view(as_json), control or default_socket(fleet.name)
