@@ -7,6 +7,7 @@ spool. What is still in the spool at the end is stored by the next run.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -67,7 +68,14 @@ def run_logger(settings: Settings, hooks: Hooks = Hooks(), parent: int | None = 
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             return runner.run(_Service(settings, spool, hooks).run(parent))
     finally:
+        gc.unfreeze()
         spool.close()
+
+
+def _keep_what_is_loaded() -> None:
+    """Spare the collector the devices: to look at a thousand again and again takes a tenth of our time."""
+    gc.collect()
+    gc.freeze()
 
 
 def raise_file_limit() -> None:
@@ -101,6 +109,7 @@ class _Service:
         await self._wait_for_database(first, stop)
         with Ticker() as ticker:
             polling = Polling(self._streams, self._spool, ticker, self._on_scan, self._on_step)
+            _keep_what_is_loaded()
             self._reporter.devices = polling.figures
             self._report()
             self._hooks.on_ready(self._reporter.figures())

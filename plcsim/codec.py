@@ -52,12 +52,11 @@ class Codec:
     def decode(self, data: Bytes) -> Values:
         """Values of a block's data; NaN for null values, digits that are none, and strings."""
         raw = np.empty((*data.shape[:-1], self._size))
-        with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+        with np.errstate(invalid="ignore", over="ignore"):  # a signalling NaN is a NaN
             for field in self._fields:
                 raw[..., field.columns] = field.decode(data)
-        if len(self._texts):
-            raw[..., self._texts] = np.nan
-        with np.errstate(over="ignore"):
+            if len(self._texts):
+                raw[..., self._texts] = np.nan
             return raw if self._plain else raw * self._scale + self._offset
 
     def texts(self, data: Bytes, values: Values) -> list[tuple[int, str]]:

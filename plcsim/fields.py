@@ -85,7 +85,7 @@ class CoilField:
         self._weights: Values = np.asarray(2.0 ** np.arange(bits), dtype=np.float64)
 
     def decode(self, data: Bytes) -> Values:
-        return np.asarray(np.take(data, self._positions, axis=-1) @ self._weights)
+        return np.asarray(data.take(self._positions, axis=-1) @ self._weights)
 
     def encode(self, raw: Values, data: Bytes) -> None:
         whole = _whole(raw, 0, 2 ** len(self._shifts) - 1).astype(np.uint64)
@@ -108,7 +108,7 @@ class BitField:
         """Places of the parameters of one shift: no two of them lie in the same byte."""
 
     def decode(self, data: Bytes) -> Values:
-        bits = np.take(data, self._positions, axis=-1) >> self._shifts & np.uint8(1)
+        bits = data.take(self._positions, axis=-1) >> self._shifts & np.uint8(1)
         return bits.astype(np.float64)
 
     def encode(self, raw: Values, data: Bytes) -> None:
@@ -131,7 +131,7 @@ class NumberField:
         self._nulls = _Nulls(parameters, self._dtype) if some else None
 
     def decode(self, data: Bytes) -> NDArray[Any]:
-        wire = np.take(data, self._positions, axis=-1).view(self._dtype)[..., 0]
+        wire = data.take(self._positions, axis=-1).view(self._dtype)[..., 0]
         numbers = self._numbers(wire)
         return np.where(self._nulls.in_(wire), np.nan, numbers) if self._nulls else numbers
 

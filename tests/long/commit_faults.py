@@ -55,7 +55,7 @@ DEADLINE_S = 10.0
 """Of a call of the database: ForwarderSettings.deadline_s."""
 GRACE_S = 5.0
 """After it: cancelled, cut off, connected again, the stream's row free again."""
-THAWED_S = {"before": 20.0, "after": 13.0}
+FREE_S, HOLDING_S = 20.0, 13.0
 """When a frozen backend goes on: one that holds no row after the bound, one that may when it was given up."""
 STALLED_S = 20.0
 """A stall that outlasts the deadline: its request arrives when the client has long been elsewhere."""
@@ -177,7 +177,7 @@ def inflict(what: str, damage: Damage, proxies: list[WireProxy], postgres: Embed
 
 def _thaw_due(suffered: list[Suffered], thawed: set[int]) -> None:
     for n, felt in enumerate(suffered):
-        if n not in thawed and time.monotonic() > felt.at + THAWED_S[felt.harm.point]:
+        if n not in thawed and time.monotonic() > felt.at + (HOLDING_S if may_hold(felt) else FREE_S):
             _thaw(felt)
             thawed.add(n)
 
@@ -217,12 +217,11 @@ def _schema(stack: ExitStack, schema: Schema) -> Schema | None:
 def report(what: str, planned: Counter[str], arms: list[Arm], postmasters: int) -> None:
     suffered = [felt for arm in arms for felt in arm.proxy.suffered]
     for point, count in sorted(planned.items()):
-        took = [felt.took_s for felt in suffered if felt.harm.point == point]
-        figure(f"landed: {what} {point}", len(took), "times", f"= {count}", len(took) == count)
-        bound = bound_s(what, point)
-        figure(
-            "  most until a transaction was stored again", max(took), "s", f"<= {bound:g}", max(took) <= bound
-        )
+        landed = [felt for felt in suffered if felt.harm.point == point]
+        figure(f"landed: {what} {point}", len(landed), "times", f"= {count}", len(landed) == count)
+        for bound in sorted({bound_s(felt) for felt in landed}):
+            took = max(felt.took_s for felt in landed if bound_s(felt) == bound)
+            figure("  most until a transaction was stored again", took, "s", f"<= {bound:g}", took <= bound)
     if what == "kill":
         report_kills(planned.total(), suffered, arms[0].schema, postmasters)
     for arm in arms:
@@ -232,10 +231,14 @@ def report(what: str, planned: Counter[str], arms: list[Arm], postmasters: int) 
         judge(arm.schema)
 
 
-def bound_s(what: str, point: str) -> float:
+def may_hold(felt: Suffered) -> bool:
+    """Whether a frozen backend may hold the stream's row: then nobody stores before it goes on."""
+    return felt.harm.what == "freeze" and (felt.harm.point == "after" or felt.is_end)
+
+
+def bound_s(felt: Suffered) -> float:
     """From the harm to the next transaction that is stored; a row may be held until its backend goes on."""
-    held_s = THAWED_S["after"] - DEADLINE_S if (what, point) == ("freeze", "after") else 0.0
-    return DEADLINE_S + GRACE_S + held_s
+    return DEADLINE_S + GRACE_S + (HOLDING_S - DEADLINE_S if may_hold(felt) else 0.0)
 
 
 def report_kills(count: int, suffered: list[Suffered], schema: Schema, postmasters: int) -> None:
@@ -256,7 +259,7 @@ def control_of_deadline(what: str) -> None:
         harms = [Harm("after" if what == "hole" else "before", what, STALLED_S)]
         arm.proxy.choose = lambda: harms.pop() if harms else None
         (felt,) = until(lambda: arm.proxy.suffered, "a commit")
-        bound = bound_s(what, felt.harm.point)
+        bound = bound_s(felt)
         with suppress(TimeoutError):
             until(lambda: not arm.proxy.is_suffering, "a transaction", felt.at + bound - time.monotonic())
         stores = not arm.proxy.is_suffering

@@ -53,6 +53,8 @@ class Suffered:
     request: bytes
     at: float
     backend: int
+    is_end: bool = False
+    """It ends a transaction of several statements: the backend holds the rows of its streams already."""
     answered: bool = False
     """The client got an answer all the same."""
     is_done: bool = False
@@ -179,7 +181,8 @@ class _Link:
         if harm is None:
             self._server.sendall(request)
         else:
-            self._proxy.suffered.append(Suffered(harm, transaction, time.monotonic(), self._backend))
+            is_end = len(transaction) > len(request)
+            self._proxy.suffered.append(Suffered(harm, transaction, time.monotonic(), self._backend, is_end))
             self._suffer(self._proxy.suffered[-1], request)
 
     def _suffer(self, felt: Suffered, data: bytes) -> None:
