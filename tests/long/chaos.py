@@ -41,7 +41,7 @@ from long.harness import (
     until,
 )
 
-from bench.verify import verify
+from bench.oracle.verify import verify
 from logger.database import connect
 from logger.reading.back_off import LONGEST_S
 from plcsim.request_journal import read_requests

@@ -27,7 +27,7 @@ import yaml
 from fix_emulator import ALD_FILE
 from fix_postgres import Schema
 
-from bench.verify import verify
+from bench.oracle.verify import verify
 from logger.database import connect
 from logger.database.embedded import EmbeddedPostgres
 from logger.scan import Gap, StreamKey

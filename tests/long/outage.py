@@ -18,7 +18,7 @@ from fix_postgres import Schema
 from long.harness import figure, finish, folder, judge, none, schema_in, server, until
 from psycopg import Connection
 
-from bench.machine import machine
+from bench.load.machine import machine
 from logger.database import connect, register_devices
 from logger.forwarding import Forwarder, ForwarderSettings, StreamSpec
 from logger.repositories import SynchronizingRepository

@@ -2,7 +2,8 @@
 
 Promised and judged, of the last three quarters of the run (the first fills caches and buffers):
  memory   the 95 % Theil-Sen interval of the slope of the logger's private memory includes 0;
- drift    so does that of the scans' distance from t0 + n * interval, n being the number that is stored;
+ drift    so does that of the scans' distance from t0 + n * interval, n being the number that is stored, once
+          what the wall clock was slewed against the monotonic one meanwhile is taken off;
  scans    each that was due is stored or in a gap record. Missed ones are told, not judged: the machine may
           have been busy, which is no fault of the logger's.
 The interval presupposes independent samples, and memory is not: a slope is of twelve parts of the run,
@@ -54,9 +55,11 @@ def run(minutes: float, devices: int) -> None:
                 until(lambda: stored(schema), "the first scan")
                 process = psutil.Process(logger.pid)
                 samples: list[tuple[float, float]] = []
+                clocks: list[tuple[float, float]] = []
                 began, files = time.monotonic(), 0
                 while (age := time.monotonic() - began) < minutes * 60 and logger.process.exitcode is None:
                     samples.append((age, float(process.memory_full_info().uss)))
+                    clocks.append((time.time(), wall_minus_monotonic_s()))
                     files = process.num_fds()
                     time.sleep(SAMPLE_S)
                 none("loggers that died", int(logger.process.exitcode is not None))
@@ -65,8 +68,19 @@ def run(minutes: float, devices: int) -> None:
         figure("open files at the end", files, "")
         check_scans(schema)
         for (device,) in schema.rows("SELECT device_id FROM logging_streams WHERE stream_id > 0"):
-            check_drift(schema, device)
+            check_drift(schema, device, np.array(clocks))
         judge(schema)
+
+
+def wall_minus_monotonic_s() -> float:
+    """How far the clocks are apart; of a few tries the one whose readings lie closest together."""
+    tries = []
+    for _ in range(5):
+        before = time.monotonic_ns()
+        wall = time.time_ns()
+        after = time.monotonic_ns()
+        tries.append((after - before, wall - (before + after) // 2))
+    return min(tries)[1] / 1e9
 
 
 def slope_of(at: Array, values: Array, of_part: Callable[[Array], float]) -> tuple[float, float, float]:
@@ -96,14 +110,21 @@ def check_memory(samples: Array) -> None:
     check_slope("memory", at, used, lambda part: float(np.median(part)), LEAK_BYTES_PER_S / 1e3, "kB")
 
 
-def check_drift(schema: Schema, device: str) -> None:
-    """The earliest scans of each part keep their distance from the schedule."""
+def check_drift(schema: Schema, device: str, clocks: Array) -> None:
+    """The earliest scans of each part keep their distance from the schedule.
+
+    `clocks` has a row a sample: the wall clock, and its distance from the monotonic one, by which the
+    schedule runs; a slewed wall clock is no drift of ours.
+    """
     rows = schema.rows(
-        "SELECT scan, extract(epoch FROM min(recorded_at) - min(min(recorded_at)) OVER ())::float8"
+        "SELECT scan, extract(epoch FROM min(recorded_at))::float8"
         " FROM parameter_value_history WHERE device_id = %s GROUP BY scan ORDER BY scan",
         device,
     )
     found = np.array(rows, dtype=float)
+    slewed_s = np.interp(found[:, 1], clocks[:, 0], clocks[:, 1] - clocks[0, 1])
+    found[:, 1] -= found[0, 1] + slewed_s
+    figure("drift: of the wall clock against the monotonic one", 1e3 * float(slewed_s[-1]), "ms")
     late_ms = 1e3 * (found[:, 1] - (found[:, 0] - found[0, 0]) / SPEED)
     figure("drift: widest distance from the schedule", float(np.ptp(late_ms)), "ms")
     check_slope("drift", found[:, 1], late_ms, lambda part: float(part.min()), 1e3 * SLOW, "ms")
