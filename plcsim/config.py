@@ -71,6 +71,8 @@ class ModbusSpec(_Strict):
     max_coils: int = Field(default=2000, ge=1, le=2000)
     max_gap: int | None = Field(default=None, ge=0, le=MAX_READ_BITS)
     """Most addresses between two parameters that one request passes over; none: as many as fit."""
+    max_outstanding: int = Field(default=1, ge=1, le=16)
+    """Most requests the logger sends before it has their replies; many devices take one only."""
     pause_after_connect_s: float = Field(default=0.0, ge=0, le=60)
     """Between the logger's connection and its first request."""
     pause_between_requests_s: float = Field(default=0.0, ge=0, le=10)

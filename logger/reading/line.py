@@ -9,13 +9,15 @@ import asyncio
 import struct
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from logger.errors import ExceptionReply, PlcNotConnected
+from logger.errors import ExceptionReply, PlcError, PlcNotConnected
 from logger.reading.back_off import BackOff
 from logger.reading.read_plan import ReadBlock
 from logger.reading.reply import Asked
-from logger.reading.wire import ClosedByPlc, Wire
+from logger.reading.wire import Answer, ClosedByPlc, Wire
 
 _HEADER = struct.Struct(">HHHBB")
 """Transaction id, protocol id, length, unit id, function code."""
@@ -38,8 +40,17 @@ class PlcFigures:
     """By exception code."""
 
 
+class Request(NamedTuple):
+    """What is asked of a unit."""
+
+    function: int
+    pdu: bytes
+    """What follows the function code."""
+    block: ReadBlock
+
+
 class Line:
-    """The one connection to a host and port, whatever units are behind it; one request at a time."""
+    """The one connection to a host and port, whatever units are behind it; one exchange at a time."""
 
     def __init__(
         self,
@@ -76,11 +87,12 @@ class Line:
             await self._connected(timeout_s, figures)
 
     async def exchange(
-        self, unit_id: int, function: int, pdu: bytes, block: ReadBlock, timeout_s: float, figures: PlcFigures
-    ) -> bytes:
-        """Send a read request; the checked data of its reply. Raises PlcError.
+        self, unit_id: int, requests: Sequence[Request], timeout_s: float, figures: PlcFigures
+    ) -> list[Answer]:
+        """Send read requests in one go; what came of each, in their order. Raises PlcNotConnected.
 
         If the PLC turns out to have closed a connection that was idle, it is asked again on a new one.
+        After any error that is no refusal the connection is closed.
         """
         async with self._lock:
             while True:
@@ -88,24 +100,29 @@ class Line:
                 wire = await self._connected(timeout_s, figures)
                 if self._quiet_until:
                     await self._pause()
-                self._transaction_id = self._transaction_id % _MAX_TRANSACTION_ID + 1
-                asked = Asked(self._transaction_id, unit_id, function, block, self.where)
-                head = _HEADER.pack(self._transaction_id, 0, len(pdu) + 2, unit_id, function)
-                figures.requests += 1
+                figures.requests += len(requests)
                 try:
-                    return await wire.exchange(head + pdu, asked, timeout_s)
-                except ExceptionReply:
-                    raise
-                except ClosedByPlc:
-                    self.close()
-                    if not was_open:
-                        raise
-                except BaseException:  # told to end, too: a reply may still come
+                    answers = await wire.exchange([self._framed(unit_id, r) for r in requests], timeout_s)
+                except ClosedByPlc as exc:
+                    answers = [exc] * len(requests)
+                except BaseException:  # told to end: a reply may still come
                     self.close()
                     raise
                 finally:
                     if self.pause_between_requests_s:
                         self._quiet_until = time.monotonic() + self.pause_between_requests_s
+                if any(isinstance(a, PlcError) and not isinstance(a, ExceptionReply) for a in answers):
+                    self.close()
+                if not was_open or not all(isinstance(answer, ClosedByPlc) for answer in answers):
+                    return answers
+
+    def _framed(self, unit_id: int, request: Request) -> tuple[bytes, Asked]:
+        """A request with a transaction id of its own."""
+        self._transaction_id = self._transaction_id % _MAX_TRANSACTION_ID + 1
+        asked = Asked(self._transaction_id, unit_id, request.function, request.block, self.where)
+        length = len(request.pdu) + 2
+        head = _HEADER.pack(self._transaction_id, 0, length, unit_id, request.function)
+        return head + request.pdu, asked
 
     async def _connected(self, timeout_s: float, figures: PlcFigures) -> Wire:
         if self._wire is not None and self._wire.is_active():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,9 @@ from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInput
 
 from logger.errors import BadReply, ExceptionReply, PlcError, PlcNotConnected
 from logger.reading.back_off import BackOff
-from logger.reading.line import Line, PlcFigures
+from logger.reading.line import Line, PlcFigures, Request
 from logger.reading.read_plan import ReadBlock
-from logger.reading.wire import ClosedByPlc, Unfinished
+from logger.reading.wire import Answer, ClosedByPlc, Unfinished
 from plcsim.config import ModbusSpec
 from plcsim.limits import ExceptionCode
 from plcsim.parameters import Table
@@ -29,11 +30,22 @@ _NO_PATH = (ExceptionCode.GATEWAY_PATH_UNAVAILABLE, ExceptionCode.GATEWAY_TARGET
 """With these a gateway says that the unit behind it does not answer."""
 
 
+class BlockRead(NamedTuple):
+    """What a block holds."""
+
+    data: NDArray[np.uint8]
+    """As `plcsim.codec` defines it: bytes of registers, or a 0 or 1 for each bit."""
+    at_us: int
+    """When its reply had arrived, microseconds since 1970, UTC."""
+
+
 class PlcConnection:
     """One unit behind a line; a unit that does not answer is left alone for growing pauses."""
 
-    def __init__(self, line: Line, unit_id: int, timeout_s: float) -> None:
+    def __init__(self, line: Line, unit_id: int, timeout_s: float, max_outstanding: int = 1) -> None:
         self.where = line.where
+        self.max_outstanding = max_outstanding
+        """Most blocks that may be read together."""
         self.figures = PlcFigures()
         self._line = line
         self._unit_id = unit_id
@@ -79,34 +91,46 @@ class PlcConnection:
         Raises PlcNotConnected, PlcUnreachable, BadReply or ExceptionReply; while the unit is left alone
         at once, with why. After all but the last the connection is closed.
         """
+        (read,) = await self.read_together([block])
+        if isinstance(read, PlcError):
+            raise read
+        return read.data
+
+    async def read_together(self, blocks: Sequence[ReadBlock]) -> list[BlockRead | PlcError]:
+        """Blocks that are asked for in one go, or why not; the time limit is that of one reply."""
         if self._silent is not None and self._back_off.is_waiting:
-            raise self._silent
-        function, pdu = self._code(block)
+            return [self._silent] * len(blocks)
+        requests = [self._request(block) for block in blocks]
+        answers: list[Answer]
         try:
-            data = await self._line.exchange(
-                self._unit_id, function, pdu, block, self._timeout_s, self.figures
-            )
-        except PlcError as exc:
-            self._count(exc)
-            raise
+            answers = await self._line.exchange(self._unit_id, requests, self._timeout_s, self.figures)
+        except PlcNotConnected as exc:  # the line has a pause of its own
+            return [exc] * len(blocks)
+        return [self._taken(block, answer) for block, answer in zip(blocks, answers, strict=True)]
+
+    def _taken(self, block: ReadBlock, answer: Answer) -> BlockRead | PlcError:
+        if isinstance(answer, PlcError):
+            if answer is not self._silent:  # one error may be that of several requests
+                self._count(answer)
+            return answer
         if self._silent is not None:
             self._answered()
-        array = np.frombuffer(data, dtype=np.uint8)
+        array = np.frombuffer(answer.data, dtype=np.uint8)
         if block.table.is_bits:
-            return np.unpackbits(array, count=block.count, bitorder="little")
-        return array
+            array = np.unpackbits(array, count=block.count, bitorder="little")
+        return BlockRead(array, answer.at_us)
 
-    def _code(self, block: ReadBlock) -> tuple[int, bytes]:
+    def _request(self, block: ReadBlock) -> Request:
         key = (block.table, block.address, block.count)
-        coded = self._coded.get(key)
-        if coded is None:
-            request = _REQUESTS[block.table](address=block.address, count=block.count)
-            coded = self._coded[key] = (request.function_code, request.encode())
+        function, pdu = self._coded.get(key) or self._code(key, block)
+        return Request(function, pdu, block)
+
+    def _code(self, key: tuple[Table, int, int], block: ReadBlock) -> tuple[int, bytes]:
+        request = _REQUESTS[block.table](address=block.address, count=block.count)
+        coded = self._coded[key] = (request.function_code, request.encode())
         return coded
 
     def _count(self, exc: PlcError) -> None:
-        if isinstance(exc, PlcNotConnected):
-            return  # the line has a pause of its own
         if isinstance(exc, ExceptionReply):
             self.figures.exceptions[exc.code] += 1
             if exc.code not in _NO_PATH:
@@ -150,7 +174,7 @@ class Lines:
         key = (host, port, modbus.unit_id)
         if key not in self._units:
             line = self.line(host, port, modbus)
-            self._units[key] = PlcConnection(line, modbus.unit_id, modbus.timeout_s)
+            self._units[key] = PlcConnection(line, modbus.unit_id, modbus.timeout_s, modbus.max_outstanding)
         return self._units[key]
 
     def close(self) -> None:

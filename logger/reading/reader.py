@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from logger.errors import BadReply, ExceptionReply, PlcError, PlcNotConnected
 from logger.reading.judge import Judge
-from logger.reading.plc import PlcConnection
+from logger.reading.plc import BlockRead, PlcConnection
 from logger.reading.read_plan import ReadBlock, Refused, plan_of, plan_reads
 from logger.reading.refusals import find_refused, is_about_addresses
 from logger.scan import Floats, Longs, Quality, Scan, ScanLayout, Text
 from plcsim.codec import Bytes, Codec
 from plcsim.config import DeviceConfig
 from plcsim.limits import ExceptionCode
+from plcsim.parameters import Table
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class _Coded(NamedTuple):
     columns: NDArray[np.intp]
 
 
+_Span = tuple[Table, int, int]
+"""Table, first address and count: what a request asks for."""
 _Step = Sequence[_Coded]
 """What must be read together: one request, or the pieces of a consistent group."""
 
@@ -62,11 +65,11 @@ class _Reading:
         self.recorded_at: Longs = np.empty(size, dtype=np.int64)
         self.texts: list[Text] = []
 
-    def take(self, coded: _Coded, data: Bytes, now_us: int) -> None:
-        """Put in what one reply holds."""
+    def take(self, coded: _Coded, data: Bytes, at_us: int) -> None:
+        """Put in what the reply holds that had arrived then."""
         values = coded.codec.decode(data)
         self.values[coded.columns] = values
-        self.recorded_at[coded.columns] = now_us
+        self.recorded_at[coded.columns] = at_us
         if coded.codec.has_texts:
             texts = coded.codec.texts(data, values)
             self.texts += (Text(int(coded.columns[place]), text) for place, text in texts)
@@ -95,6 +98,8 @@ class Reader:
         self._column_of = {p.parameter_id: i for i, p in enumerate(self._layout.parameters)}
         self._judge = Judge(self._layout)
         self._steps: list[_Step] = []
+        self._ahead: dict[_Span, BlockRead | PlcError] = {}
+        """Of the scan that is being read: what was asked for in one go and is not taken yet."""
         self._refused, self._refused_columns = Refused(), np.empty(0, dtype=np.intp)
         self._refused_before, self._ask_again_ns = Refused(), 0
         self._plan(Refused())
@@ -119,6 +124,7 @@ class Reader:
         if len(self._refused_columns):
             reading.quality[self._refused_columns] = Quality.BAD_CONFIGURATION_ERROR
             reading.recorded_at[self._refused_columns] = time.time_ns() // 1000
+        self._ahead = await self._read_ahead()
         first: PlcError | None = None
         hopeless: PlcError | None = None
         for step in self._steps:  # a refusal makes a new list: this scan goes by the old one
@@ -152,18 +158,38 @@ class Reader:
         return None
 
     async def _take(self, step: _Step, reading: _Reading) -> None:
-        replies = [await self._plc.read(coded.block) for coded in step]
+        reads = [await self._read(coded.block) for coded in step]
         if len(step) > 1:
-            replies = await self._standing_still(step, replies)
-        now_us = time.time_ns() // 1000
-        for coded, data in zip(step, replies, strict=True):
-            reading.take(coded, data, now_us)
+            reads = await self._standing_still(step, reads)
+        for coded, read in zip(step, reads, strict=True):
+            reading.take(coded, read.data, read.at_us)
 
-    async def _standing_still(self, step: _Step, before: list[Bytes]) -> list[Bytes]:
+    async def _read_ahead(self) -> dict[_Span, BlockRead | PlcError]:
+        """What the device may be asked for in one go, as much at a time as it takes."""
+        most = self._plc.max_outstanding
+        ahead: dict[_Span, BlockRead | PlcError] = {}
+        if most > 1:
+            blocks = [coded.block for step in self._steps for coded in step]
+            for n in range(0, len(blocks), most):
+                some = blocks[n : n + most]
+                ahead.update(zip(map(_span, some), await self._plc.read_together(some), strict=True))
+                if self._plc.is_silent:  # one timeout a scan is enough
+                    break
+        return ahead
+
+    async def _read(self, block: ReadBlock) -> BlockRead:
+        read = self._ahead.pop(_span(block), None)
+        if read is None:
+            (read,) = await self._plc.read_together([block])
+        if isinstance(read, PlcError):
+            raise read
+        return read
+
+    async def _standing_still(self, step: _Step, before: list[BlockRead]) -> list[BlockRead]:
         """Pieces that come from one PLC scan: those that a second pass finds as the first left them."""
         for _ in range(_PASSES - 1):
-            after = [await self._plc.read(coded.block) for coded in step]
-            if all(np.array_equal(a, b) for a, b in zip(before, after, strict=True)):
+            after = [await self._read(coded.block) for coded in step]
+            if all(np.array_equal(a.data, b.data) for a, b in zip(before, after, strict=True)):
                 return after
             before = after
         group = step[0].block.piece_of
@@ -247,6 +273,10 @@ class Reader:
         if message not in self._complaints and len(self._complaints) < _MOST_COMPLAINTS:
             self._complaints.add(message)
             log.warning("%s", message)
+
+
+def _span(block: ReadBlock) -> _Span:
+    return block.table, block.address, block.count
 
 
 def _quality_of(exc: PlcError) -> Quality:

@@ -37,14 +37,20 @@ class Asked(NamedTuple):
     """HOST:PORT, for messages."""
 
 
-def is_complete(frame: bytes) -> bool:
-    """Whether a frame is all there, or can never be one."""
-    if len(frame) < _UP_TO_LENGTH:
-        return False
-    protocol_id, length = _LENGTH.unpack_from(frame, 2)
+def first_of(data: bytes) -> bytes | None:
+    """The first whole frame of what came; all of it if that can never be one; None: more must come."""
+    if len(data) < _UP_TO_LENGTH:
+        return None
+    protocol_id, length = _LENGTH.unpack_from(data, 2)
     if protocol_id != 0 or not MIN_MBAP_LENGTH <= length <= MAX_MBAP_LENGTH:
-        return True
-    return len(frame) >= _UP_TO_LENGTH + int(length)
+        return data
+    end = _UP_TO_LENGTH + int(length)
+    return data[:end] if len(data) >= end else None
+
+
+def transaction_of(frame: bytes) -> int:
+    """Which request a frame says that it answers."""
+    return int.from_bytes(frame[:2], "big")
 
 
 def checked(frame: bytes, asked: Asked) -> bytes:

@@ -16,6 +16,7 @@ def check_polling(config: DeviceConfig) -> None:
     _check_setpoints(config)
     _check_process(config)
     _check_max_gap(config)
+    _check_outstanding(config)
 
 
 def _check_names(config: DeviceConfig) -> None:
@@ -83,3 +84,13 @@ def _too_far(config: DeviceConfig, before: Parameter, after: Parameter) -> str:
 
 def _every(poll: str) -> str:
     return f"in {poll!r}" if poll else "in no poll group"
+
+
+def _check_outstanding(config: DeviceConfig) -> None:
+    modbus = config.modbus
+    if modbus.max_outstanding > 1 and modbus.pause_between_requests_s > 0:
+        raise Complaint(
+            ("modbus", "max_outstanding"),
+            f"{modbus.max_outstanding} requests on their way at once leave no room for "
+            "pause_between_requests_s: give one of the two",
+        )
