@@ -19,9 +19,9 @@ from multiprocessing import get_context
 import numpy as np
 from figures import figure, finish
 
-from bench.arms import bench_schema, bench_server, growing_wal
-from bench.machine import machine
-from bench.scan_source import PrecomputedScans
+from bench.load.arms import bench_schema, bench_server, growing_wal
+from bench.load.machine import machine
+from bench.load.scan_source import PrecomputedScans
 from logger.database import connect
 from logger.repositories import REPOSITORIES, Stream
 from logger.scan import Batch, ScanLayout, StreamKey, batch_of

@@ -14,11 +14,11 @@ from multiprocessing import get_context
 from figures import figure, finish
 from logger_plant import always_running
 
-from bench.arms import bench_schema, bench_server
-from bench.emulators import emulated
-from bench.spools import own_spool
-from bench.trial import log_device
-from bench.verify import verify
+from bench.load.arms import bench_schema, bench_server
+from bench.load.emulators import emulated
+from bench.oracle.verify import verify
+from bench.sweep.spools import own_spool
+from bench.sweep.trial import log_device
 from logger.database import connect
 from logger.settings import Settings, at_address
 

@@ -13,10 +13,10 @@ from multiprocessing import get_context
 import numpy as np
 from figures import figure, finish
 
-from bench.arms import bench_schema, bench_server
-from bench.emulators import emulated
-from bench.machine import machine
-from bench.spools import own_spool
+from bench.load.arms import bench_schema, bench_server
+from bench.load.emulators import emulated
+from bench.load.machine import machine
+from bench.sweep.spools import own_spool
 from logger.database import connect
 from logger.reading.schedule import Due
 from logger.scan import Scan

@@ -19,8 +19,8 @@ from figures import figure, finish
 from logger_plant import log, plant, rows
 from psycopg import Connection
 
-from bench.arms import bench_schema, bench_server, growing_wal
-from bench.verify import verify
+from bench.load.arms import bench_schema, bench_server, growing_wal
+from bench.oracle.verify import verify
 from logger.database import connect
 
 _COLLECTD_INTERVAL_S = 0.005

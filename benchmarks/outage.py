@@ -18,8 +18,8 @@ from pathlib import Path
 from figures import figure, finish
 from logger_plant import command_of, plant
 
-from bench.arms import BENCH_SETTINGS
-from bench.verify import verify
+from bench.load.arms import BENCH_SETTINGS
+from bench.oracle.verify import verify
 from logger.database import connect
 from logger.database.embedded import EmbeddedPostgres, data_folder
 

@@ -12,9 +12,9 @@ import math
 import numpy as np
 from figures import figure, finish
 
-from bench.quick import run_quick
-from bench.quick_result import QuickResult, QuickSettings
-from bench.statistics import Impact
+from bench.analysis.statistics import Impact
+from bench.quick.result import QuickResult, QuickSettings
+from bench.quick.run import run_quick
 
 SHARE_EXCLUDING = 0.2
 """Of the intervals of two equal arms; one may always miss, of 10 two."""
@@ -24,6 +24,12 @@ def cost(result: QuickResult, metric: str) -> Impact:
     found = result.comparison.metric(metric).cost
     assert found is not None
     return found
+
+
+def is_worse_than_low(result: QuickResult) -> bool:
+    """Whether its whole throughput interval lies above LOW; one that reaches into LOW calls nothing worse."""
+    (level,) = (each.level for each in result.comparison.judgements if each.metric == "throughput")
+    return "LOW" not in level
 
 
 def pooled(costs: list[Impact], loss: bool) -> float:
@@ -82,6 +88,9 @@ def main() -> None:
             f"<= {most}",
             excluding <= most,
         )
+        worse = sum(is_worse_than_low(result) for result in results)
+        name = "baseline against baseline: called worse than LOW in throughput"
+        figure(name, worse, f"of {count}", "= 0", worse == 0)
     finish()
 
 

@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from figures import figure, finish
 from logger_plant import log, plant, rows
 
-from bench.arms import bench_schema, bench_server
-from bench.verify import verify
+from bench.load.arms import bench_schema, bench_server
+from bench.oracle.verify import verify
 from logger.database import connect
 
 

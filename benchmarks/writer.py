@@ -17,9 +17,9 @@ from uuid import UUID
 import numpy as np
 from figures import figure, finish
 
-from bench.arms import bench_schema, bench_server, growing_wal
-from bench.machine import machine
-from bench.scan_source import PrecomputedScans
+from bench.load.arms import bench_schema, bench_server, growing_wal
+from bench.load.machine import machine
+from bench.load.scan_source import PrecomputedScans
 from logger.database import connect
 from logger.database.embedded import postgres_binaries
 from logger.repositories import SynchronizingRepository

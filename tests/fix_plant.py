@@ -14,9 +14,9 @@ from fix_postgres import Schema
 from fix_scans import START_US, recomputed_hash
 from psycopg import Connection, sql
 
-from bench.invariants import Verification
-from bench.machine import machine
-from bench.verify import verify
+from bench.load.machine import machine
+from bench.oracle.invariants import Verification
+from bench.oracle.verify import verify
 from logger.database.reinsertion import Reinsertable
 from logger.repositories import BaselineRepository, Repository, SynchronizingRepository
 from logger.repositories.synchronizing import SharedSynchronizingRepository

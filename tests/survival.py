@@ -17,7 +17,7 @@ from fix_logger import DEADLINE_S, ENVIRONMENT, Ended
 from fix_postgres import Schema
 from long.harness import in_spool, scans_at
 
-from bench.verify import Verification, verify
+from bench.oracle.verify import Verification, verify
 from logger.cli import main
 from logger.database import connect
 from logger.scan import StreamKey

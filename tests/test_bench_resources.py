@@ -17,8 +17,18 @@ from fix_postgres import Schema
 from psycopg.conninfo import make_conninfo
 from waiting import wait_for
 
-from bench.environment import environment
-from bench.resources import ServerCounters, is_postgres, process_use, server_counters
+from bench.measuring.environment import environment
+from bench.measuring.resources import (
+    ServerCounters,
+    changed_rows,
+    cpu_seconds,
+    family_cpu_s,
+    is_postgres,
+    machine_cpu,
+    machine_memory_free_bytes,
+    process_use,
+    server_counters,
+)
 from logger.database import connect
 
 EATS = """
@@ -58,10 +68,53 @@ def test_cpu_time_grows_with_work() -> None:
     assert uses[1].cpu_s > uses[0].cpu_s
 
 
+def test_cpu_time_is_told_finely_and_agrees_with_the_clock_of_the_process(schema: Schema) -> None:
+    connection = schema.connect()
+    backend = connection.info.backend_pid
+
+    def spent(turns: int) -> float:
+        before = cpu_seconds(backend)
+        connection.execute("SELECT count(*) FROM generate_series(1, %s)", (turns,))
+        after = cpu_seconds(backend)
+        assert before is not None
+        assert after is not None
+        return after - before
+
+    assert 0 < spent(100) < spent(300_000) < 30
+    with eating(0, 3_000_000) as busy:
+        use, seconds = process_use(busy), cpu_seconds(busy)
+    assert use is not None
+    assert seconds == pytest.approx(use.cpu_s, abs=0.05)
+
+
+def test_a_family_is_a_process_with_its_descendants() -> None:
+    own = family_cpu_s(os.getpid())
+    with eating(0, 5_000_000) as child:
+        more, childs = family_cpu_s(os.getpid()), cpu_seconds(child)
+    assert own is not None
+    assert more is not None
+    assert childs is not None
+    assert more - own >= 0.9 * childs > 0
+
+
+def test_the_machine_is_as_busy_as_its_processes_make_it() -> None:
+    before = machine_cpu()
+    with eating(0, 5_000_000) as pid:
+        spent = cpu_seconds(pid)
+        after = machine_cpu()
+    assert spent is not None
+    assert after.busy_s - before.busy_s >= spent - 0.05  # it counts in ticks of 10 ms
+    assert 0 < after.busy_share(before) <= 1
+    assert after.total_s > after.busy_s
+    assert 0 < machine_memory_free_bytes() < 2**50
+
+
 def test_a_process_that_is_gone_uses_nothing() -> None:
     with eating(0, 0) as pid:
         pass
     assert process_use(pid) is None
+    assert cpu_seconds(pid) is None
+    assert family_cpu_s(pid) is None
     assert is_postgres(pid) is False
 
 
@@ -95,6 +148,18 @@ def test_counters_show_what_was_done_to_our_tables(schema: Schema) -> None:
     assert 0 < after.hot_updates <= 84
     assert after.current_bytes >= 8192
     assert after.wal_bytes > before.wal_bytes
+
+
+def test_changed_rows_are_those_of_all_tables_of_one_schema(schema: Schema) -> None:
+    monitor, owner = schema.connect(), schema.connect()
+    schema.rows("SELECT pg_stat_force_next_flush()")
+    before = changed_rows(monitor, schema.name)
+    owner.execute("CREATE TABLE mine AS SELECT n FROM generate_series(1, 100) n")
+    owner.execute("UPDATE mine SET n = n WHERE n <= 10")
+    owner.execute("DELETE FROM mine WHERE n <= 3")
+    owner.execute("SELECT pg_stat_force_next_flush()")
+    assert wait_for(lambda: changed_rows(monitor, schema.name) - before) == 113
+    assert changed_rows(monitor, "no such schema") == 0
 
 
 @pytest.mark.parametrize("statement", ["VACUUM component_parameters", "ANALYZE parameter_value_history"])

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.comparison import Comparison, compare, slot_json
-from bench.latency import Merged, latencies_of
-from bench.plant import plant_units
-from bench.slots import Pair, Slot
-from bench.verdict import Outcome, Targets
-from bench.workload import Loop, SlotResult
+from bench.analysis.comparison import Comparison, compare, slot_json
+from bench.analysis.plant import plant_units
+from bench.analysis.verdict import Outcome, Targets
+from bench.load.slots import Pair, Slot
+from bench.load.workload import Loop, SlotResult
+from bench.measuring.latency import Merged, latencies_of
 
 NONE = latencies_of([])
 
@@ -144,6 +144,51 @@ def test_memory_counts_the_backend_where_it_is_on_this_machine() -> None:
     ]
     assert compare(there, Targets(), seed=1).metric("memory").a == pytest.approx(3.0)
     assert compare(away, Targets(), seed=1).metric("memory").a == pytest.approx(1.0)
+
+
+def with_cpu(pair: Pair, a: float, b: float, backend: float | None = 0.2) -> Pair:
+    """CPU seconds of the workers' loops at saturation; so many of each backend."""
+
+    def spending(slot: Slot, seconds: float) -> Slot:
+        assert slot.result.saturated is not None
+        loop = replace(slot.result.saturated, cpu_s=seconds, backend_cpu_s=backend)
+        return replace(slot, result=replace(slot.result, saturated=loop))
+
+    return Pair(spending(pair.a, a), spending(pair.b, b))
+
+
+def test_cpu_is_that_of_worker_and_backend_a_transaction() -> None:
+    known = [with_cpu(pair, 0.3, 0.43) for pair in pairs()]
+    comparison = compare(known, Targets(), seed=1)
+    cpu = comparison.metric("cpu")
+    assert cpu.cost is not None
+    assert cpu.a == pytest.approx(0.5 / 1018 * 1e6, rel=0.01)
+    assert cpu.cost.effect == pytest.approx(0.63 / 0.9 / 0.5 - 1, abs=0.005)
+    assert (cpu.judged, "cpu" in outcomes(comparison)) == (False, False)
+    judged = compare(known, Targets(cpu_increase=0.5), seed=1)
+    assert outcomes(judged)["cpu"] is Outcome.PASS
+    assert outcomes(compare(known, Targets(cpu_increase=0.2), seed=1))["cpu"] is Outcome.FAIL
+
+
+def test_cpu_without_that_of_the_backends_is_no_figure() -> None:
+    away = [with_cpu(pair, 0.3, 0.4, backend=None) for pair in pairs()]
+    cpu = compare(away, Targets(), seed=1).metric("cpu")
+    assert cpu.cost is not None
+    assert math.isnan(cpu.cost.effect)
+
+
+def test_failures_are_counted_by_class_and_have_times_of_their_own() -> None:
+    some = pairs()
+    failing = replace(
+        loop(400, 2, 1, skipped=5, failures={"deadlock": 2}), failed=latencies_of([3_000_000, 5_000_000])
+    )
+    some[0] = with_paced(some[0], failing)
+    comparison = compare(some, Targets(), seed=1)
+    counts, took = comparison.failures["B"]
+    assert counts == {"deadlock": 2, "skipped": 5}
+    assert (took.count, took.max_us) == (2, 5000)
+    assert comparison.failures["A"][0] == {}
+    assert comparison.histograms["response"][1].max_us < 100_000
 
 
 def test_a_slot_in_json_has_all_that_its_figures_need() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from numpy.typing import NDArray
 
-from bench.latency import Latencies, Merged, latencies_of
+from bench.measuring.latency import Latencies, Merged, latencies_of
 
 US = 1000
 """Nanoseconds."""

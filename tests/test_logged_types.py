@@ -18,7 +18,7 @@ from fix_plant import Plant, TrueStream, violations
 from fix_postgres import Schema
 from scripted_plc import ScriptedPlc, asked, frame
 
-from bench.scan_source import PrecomputedScans
+from bench.load.scan_source import PrecomputedScans
 from logger.reading.line import Line
 from logger.reading.plc import PlcConnection
 from logger.reading.reader import Reader

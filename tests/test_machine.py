@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import yaml
 
-from bench.machine import FEWEST_PARAMETERS, GROUP_SIZE, machine
-from bench.scan_source import PrecomputedScans
+from bench.load.machine import FEWEST_PARAMETERS, GROUP_SIZE, machine
+from bench.load.scan_source import PrecomputedScans
 from logger.reading.read_plan import plan_reads
 from logger.scan import Quality, ScanLayout
 from plcsim.config import DeviceConfig

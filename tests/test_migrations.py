@@ -16,7 +16,7 @@ from fix_plant import ALD, TrueStream
 from fix_postgres import Schema
 from psycopg import sql
 
-from bench.verify import verify
+from bench.oracle.verify import verify
 from logger.database import (
     Retention,
     connect,

@@ -16,7 +16,7 @@ from fix_postgres import Schema
 from fix_spool import scan_of
 from waiting import wait_for
 
-from bench.verify import verify
+from bench.oracle.verify import verify
 from logger.scan import StreamKey
 from logger.spool import Quarantine
 

@@ -14,15 +14,15 @@ from fix_plant import ALD, HISTORY, PRESSURE_SETPOINT, Plant, TrueStream, row, u
 from fix_postgres import Schema
 
 from bench.cli import cli, main
+from bench.oracle.verify import INVARIANTS
 from bench.report.verification import verification_table
-from bench.verify import INVARIANTS
 from plcsim.device_file import parse_device
 from plcsim.memory import LOCAL
 from plcsim.parameters import Table
 from plcsim.write_journal import append_write, open_journal
 from plcsim.writes import Change, Write, WriteRecord
 
-COMMANDS = ["quick", "verify", "demo", "sweep"]
+COMMANDS = ["quick", "verify", "demo", "sweep", "compare", "report", "doctor"]
 SCRIPT = str(Path(sys.executable).parent / "plcbench")
 MODULE = [sys.executable, "-m", "bench"]
 
@@ -80,7 +80,9 @@ def test_help_names_all_commands() -> None:
         (["quick", "--parameters", "4"], 2, "4 is not in the range 5<=x<=5000"),
         (["quick", "--parameters", "many"], 2, "'many' is not a valid integer"),
         (["quick", "--duration", "soon"], 2, "'soon' is not a duration such as"),
-        (["quick", "--a", "mine"], 2, "'mine' is not one of 'baseline', 'synchronizing'"),
+        (["quick", "--a", "mine"], 2, "'mine' is not an arm; there are baseline, synchronizing"),
+        (["quick", "--b", "baseline+pool=no"], 2, "pool=no: must be from 1 to 200 connections"),
+        (["quick", "--tables", "a.b,,c"], 2, "a name is empty"),
         (["quick", "--process", "on"], 2, "'on' is not one of 'running', 'idle'"),
         (["quick", "--json", "/proc/x/y.json"], 2, "the result cannot be written to /proc/x/y.json"),
         (["quick", "--database", "nonsense"], 2, "--database is not a PostgreSQL URL"),
@@ -113,10 +115,10 @@ def test_what_is_wrong_is_told_in_one_line(
 
 
 def test_a_wrong_plan_is_told_with_its_line(plcbench: Plcbench, tmp_path: Path) -> None:
-    (tmp_path / "sweep.yaml").write_text("intervals_s: [1.0]\ndevices: [1]\nrepositories: [best]\n")
+    (tmp_path / "sweep.yaml").write_text("interval_s: [1.0]\ndevices: [1]\nrepository: [best]\n")
     code, _, err = plcbench("sweep", "sweep.yaml")
     assert (code, err.count("\n")) == (2, 1)
-    assert "sweep.yaml:3: repositories[0]: 'best' is not a repository" in err
+    assert "sweep.yaml:3: repository[0]: 'best' is not an arm" in err
 
 
 def test_verify_wants_tables_of_ours(plcbench: Plcbench, schema: Schema) -> None:
@@ -206,14 +208,13 @@ def test_an_example_with_brackets_is_shown_as_it_is(plant: Plant) -> None:
 
 def test_a_sweep_of_two_cells_runs_from_end_to_end(postgres: str, tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(
-        "intervals_s: [0.05]\ndevices: [1, 2]\nrepositories: [synchronizing]\n"
-        "parameters: 12\nduration_s: 0.5\n"
+        "interval_s: 0.05\ndevices: [1, 2]\nparameters: 12\nduration_s: 0.5\nwarm_up_s: 0\n"
     )
     command = [*MODULE, "sweep", "plan.yaml", "--database", postgres, "--json", "out.json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("2 trials, about ")
+    assert lines[0].startswith("2 runs, at most ")
     assert sum("0 violations" in line for line in lines) == 2
     content = json.loads((tmp_path / "out.json").read_text())
     assert [cell["error"] for cell in content["cells"]] == ["", ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -16,18 +17,23 @@ import psutil
 import pytest
 from fix_postgres import reachable_folder
 from hdrh.histogram import HdrHistogram
+from rich.console import Console
 from scipy import stats
 from waiting import wait_for
 
-from bench import quick, quick_result
-from bench.invariants import INVARIANTS, Check, Verification
-from bench.quick import QuickSettings, _violations, run_quick
-from bench.verdict import Judgement, Outcome, overall
+from bench.analysis.verdict import Judgement, Outcome, overall
+from bench.arms.clones import Clones
+from bench.oracle.invariants import INVARIANTS, Check, Verification
+from bench.quick import result as quick_result
+from bench.quick import run as quick
+from bench.quick.run import QuickSettings, _violations, run_quick
+from bench.report.text import print_quick
 from logger.database import connect
 
 PAIRS, PAIR_S = 3, 0.8
 SHORTER = f"""
-from bench import quick, quick_result
+from bench.quick import result as quick_result
+from bench.quick import run as quick
 quick.PAIR_S = quick_result.PAIR_S = {PAIR_S}
 quick_result.FEWEST_PAIRS = {PAIRS}
 quick.WARM_UP_S = 0.3
@@ -203,6 +209,44 @@ def change_a_value(postgres: str, schemas: str) -> None:
             f"UPDATE {table} SET value = -1 WHERE device_id = 'bench-7' AND scan = 2 AND parameter_id = 4"
         )
         assert owner.execute(changed.encode()).rowcount == 1
+
+
+@pytest.mark.usefixtures("shorter")
+def test_arms_of_the_users_own_on_clones_of_a_table_of_theirs(postgres: str, tmp_path: Path) -> None:
+    (tmp_path / "plain.sql").write_text(
+        "-- plcbench: transaction\nINSERT INTO kept (scan) VALUES (%(first_scan)s);\n"
+        "-- plcbench: stored\nSELECT count(*) FROM kept"
+    )
+    plant = f"plant_{os.getpid()}"
+    with connect(postgres) as owner:
+        owner.execute(f"CREATE SCHEMA {plant}".encode())
+        try:
+            owner.execute(
+                f"CREATE TABLE {plant}.kept (scan bigint, odd integer DEFAULT 0 CHECK (odd >= 0))".encode()
+            )
+            owner.execute(f"INSERT INTO {plant}.kept VALUES (7, 1)".encode())
+            result = run_quick(
+                QuickSettings(
+                    parameters=5,
+                    duration_s=1,
+                    a=str(tmp_path / "plain.sql"),
+                    b=f"{tmp_path / 'plain.sql'}+synchronous_commit=off",
+                    url=postgres,
+                    extras=False,
+                    clones=Clones((f"{plant}.kept",), copy_rows=True),
+                )
+            )
+            assert owner.execute(f"SELECT * FROM {plant}.kept".encode()).fetchall() == [(7, 1)]
+        finally:
+            owner.execute(f"DROP SCHEMA {plant} CASCADE".encode())
+    assert schemas_left(postgres) == []
+    assert result.violations == 0
+    assert [v.checks["stored"].checked > 10 for v in result.verifications.values()] == [True, True]
+    assert sum("I1 to I6 are not checked" in note for note in result.notes) == 2
+    assert result.json["settings"]["tables"] == [f"{plant}.kept"]
+    console = Console(width=160, record=True, file=io.StringIO())
+    print_quick(result, console, "nowhere")
+    assert "I1 to I6 not checked" in console.export_text()
 
 
 @pytest.mark.parametrize("invariant", INVARIANTS)

@@ -21,7 +21,7 @@ from fix_postgres import Schema
 from fix_proxy import Proxy
 from waiting import wait_for
 
-from bench.verify import verify
+from bench.oracle.verify import verify
 from plcsim.testing import FleetDevice, RunningFleet
 
 FAST = ("--interval", "50ms", "--json")

@@ -14,11 +14,11 @@ from fix_postgres import reachable_folder
 from psycopg import Connection, sql
 from waiting import wait_for
 
-from bench.arms import Arm, bench_server, spawn_worker, two_arms, workers_alive
-from bench.latency import latencies_of
-from bench.resources import ServerCounters, server_counters
-from bench.slots import Pair, _disturbances, _shortfall, run_pairs, slot_order
-from bench.workload import Loop, SlotRequest, SlotResult, WorkerSettings
+from bench.load.arms import Arm, bench_server, spawn_worker, two_arms, workers_alive
+from bench.load.slots import Pair, _disturbances, _shortfall, run_pairs, slot_order
+from bench.load.workload import Loop, SlotRequest, SlotResult, WorkerSettings
+from bench.measuring.latency import latencies_of
+from bench.measuring.resources import ServerCounters, server_counters
 from logger.database import connect
 from plcsim.errors import PlcsimError
 

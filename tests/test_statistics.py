@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from bench.latency import Merged, latencies_of
-from bench.slots import slot_order
-from bench.statistics import Impact, paired_impact, percentile_impact, wilson
+from bench.analysis.statistics import Impact, paired_impact, percentile_impact, wilson
+from bench.load.slots import slot_order
+from bench.measuring.latency import Merged, latencies_of
 
 Figures = NDArray[np.float64]
 

@@ -24,7 +24,7 @@ from fix_plant import (
 )
 from fix_postgres import Schema
 
-from bench.stored_rows import RowReader, history_chunks
+from bench.oracle.stored_rows import RowReader, history_chunks
 from plcsim.truth import Truth, Write
 
 HISTORY_TAMPERED = {

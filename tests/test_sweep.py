@@ -1,8 +1,12 @@
-"""Sweeps: plan files, and cells that run, fail or die while the result stays on disk."""
+"""Sweeps: cells that run, fail or die while the result stays on disk; Ctrl-C and what goes on after it."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,81 +19,30 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from waiting import wait_for
 
-from bench.latency import Latencies, Merged
-from bench.plan import SweepSpec, load_sweep
+from bench.measuring.latency import Latencies, Merged
 from bench.report.sweep_table import cell_line, sweep_table
-from bench.sweep import Cell, run_sweep
-from bench.trial import Trial
+from bench.sweep.measured import Cell, TrialResult
+from bench.sweep.plan import SweepSpec, load_sweep
+from bench.sweep.resume import load_earlier, newest_of
+from bench.sweep.run import run_sweep
 from logger.database import connect
-from plcsim.errors import ConfigError
+from plcsim.errors import InputError
 
-PLAN = """\
-intervals_s: [1.0, 0.1]
-devices: [1, 4]
-repositories: [baseline, synchronizing]
-parameters: 84
-duration_s: 5
-seed: 1
+RESUMED = """\
+parameters: 7
+duration_s: 0.8
+warm_up_s: 0.2
+fault_profiles:
+  bad: [{kind: exception, code: 4, every: 4}]
+cells:
+  - {interval_s: 0.05, faults: bad}
+  - {interval_s: 0.02, source: made, devices: 2, loggers: 1, scans: 2, synchronous_commit: "off"}
+  - interval_s: 0.04
+    devices: 2
+    loggers: 1
+    connections: 2
+    repository: logger.repositories:SharedSynchronizingRepository+fillfactor=50
 """
-
-
-def plan_file(folder: Path, text: str) -> Path:
-    path = folder / "sweep.yaml"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def test_a_plan_is_every_combination_once(tmp_path: Path) -> None:
-    trials = load_sweep(plan_file(tmp_path, PLAN)).trials()
-    assert len(trials) == len(set(trials)) == 8
-    assert {trial.interval_s for trial in trials} == {1.0, 0.1}
-    assert {(trial.parameters, trial.duration_s) for trial in trials} == {(84, 5.0)}
-
-
-def test_the_seed_draws_the_order(tmp_path: Path) -> None:
-    orders = [
-        tuple(load_sweep(plan_file(tmp_path, PLAN.replace("seed: 1", f"seed: {n}"))).trials())
-        for n in (1, 1, 2)
-    ]
-    assert orders[0] == orders[1] != orders[2]
-    assert set(orders[0]) == set(orders[2])
-
-
-def test_the_example_that_comes_with_it_loads() -> None:
-    assert load_sweep(Path(__file__).parent.parent / "configs" / "bench" / "sweep.yaml").trials()
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "line", "said"),
-    [
-        ("[1.0, 0.1]", "[1.0, 0.001]", 1, "intervals_s[1]: 0.001: must be 0.01 or more"),
-        ("[1.0, 0.1]", "[]", 1, "must have 1 or more entries"),
-        ("[1.0, 0.1]", "[.inf]", 1, "intervals_s[0]: inf: must be"),
-        ("[1.0, 0.1]", "[0.1, 0.1]", 1, "names a value twice"),
-        ("devices: [1, 4]", "devices: [0]", 2, "devices[0]: 0: must be 1 or more"),
-        ("devices: [1, 4]", "devices: [65]", 2, "devices[0]: 65: must be 64 or less"),
-        ("devices: [1, 4]", "devices: 4", 2, "devices: 4: must be a list"),
-        ("devices: [1, 4]", "devices: [1.5]", 2, "must be an integer"),
-        ("synchronizing]", "sync]", 3, "repositories[1]: 'sync' is not a repository; there are"),
-        ("parameters: 84", "parameters: 4", 4, "parameters: 4: must be 5 or more"),
-        ("duration_s: 5", "duration_s: 0", 5, "duration_s: 0: must be more than 0"),
-        ("duration_s: 5", "duration_s: long", 5, "must be a number"),
-        ("seed: 1", "speed: 1", 6, "speed: is not a known key here"),
-        ("intervals_s: [1.0, 0.1]\n", "", 1, "intervals_s: is missing"),
-        (PLAN, "", 1, "a mapping of keys is expected, found nothing"),
-        (PLAN, "[1, 2", 1, "is not YAML"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_with_a_plan_is_told_with_its_line(
-    tmp_path: Path, old: str, new: str, line: int, said: str
-) -> None:
-    path = plan_file(tmp_path, PLAN.replace(old, new))
-    with pytest.raises(ConfigError) as refused:
-        load_sweep(path)
-    text = str(refused.value)
-    assert text.startswith(f"{path}:{line}: ")
-    assert said in text
-    assert "\n" not in text
 
 
 @pytest.fixture
@@ -126,17 +79,16 @@ def kill_a_logger(postgres: str) -> None:
             ).fetchall(),
             deadline_s=30,
         )
-    children = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
-    max(children, key=lambda child: child.create_time()).kill()
+    max(workers(), key=lambda child: child.create_time()).kill()
+
+
+def workers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
 
 
 def test_cells_that_fail_or_die_do_not_end_the_sweep(postgres: str, role: str, tmp_path: Path) -> None:
     spec = SweepSpec(
-        intervals_s=[0.05, 0.06, 0.07],
-        devices=[1],
-        repositories=["synchronizing"],
-        parameters=7,
-        duration_s=0.5,
+        interval_s=[0.05, 0.06, 0.07], parameters=7, duration_s=0.5, warm_up_s=0.0, repository="synchronizing"
     )
     path = tmp_path / "sweep.json"
     on_disk: list[int] = []
@@ -157,24 +109,100 @@ def test_cells_that_fail_or_die_do_not_end_the_sweep(postgres: str, role: str, t
     result = cells[2].result
     assert result is not None
     assert result.violations == 0
-    assert len(result.runs) == 1
+    assert len(result.runs) == len(result.emulators) == 1
+    assert result.backends
     content = json.loads(path.read_text())
-    assert (content["kind"], content["planned_cells"]) == ("sweep", 3)
+    assert (content["kind"], content["planned_cells"], content["unfinished"]) == ("sweep", 3, "")
     assert [cell["error"] == "" for cell in content["cells"]] == [False, False, True]
+    assert content["sections"][0]["outcome"] == "INVALID"
     assert all("failed: " in cell_line(cell) for cell in cells[:2])
-    assert sweep_table(cells).row_count == 3
+    assert len(sweep_table(cells).rows) == 3
     loggers = content["cells"][2]["result"]["loggers"]
     for logger, run in zip(loggers, result.runs, strict=True):
         assert logger["stored_rows"] == run.stored_rows == 7 * run.scans
         response = logger["response"]
         decoded = Latencies(response["hdr_v2"], response["count"], 0.0, response["max_us"], 0)
-        assert Merged([decoded]).count == run.scans
+        assert Merged([decoded]).count == run.window_stored == run.window_due
         # what a scan waits for its start and for its commit is part of its response
         assert run.response.max_us >= max(run.lag.max_us, run.commit.max_us)
-    children = psutil.Process().children()
-    assert not [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    assert not workers()
 
 
-def test_a_trial_says_what_it_is() -> None:
-    trial = Trial(0.5, 3, "baseline", 84, 8.0)
-    assert str(trial) == "3 × 84 parameters every 0.5 s, baseline"
+def test_ctrl_c_keeps_what_there_is_and_resume_does_the_rest(postgres: str, tmp_path: Path) -> None:
+    plan, path = tmp_path / "plan.yaml", tmp_path / "result.json"
+    plan.write_text(RESUMED, encoding="utf-8")
+    command = [sys.executable, "-m", "bench", "sweep", str(plan), "--json", str(path), "--database", postgres]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as sweep:
+        assert sweep.stdout is not None
+        assert sweep.stderr is not None
+        wait_for(lambda: path.exists() and json.loads(path.read_text())["cells"], deadline_s=60)
+        with connect(postgres) as monitor:
+            wait_for(lambda: schemas_left(monitor), deadline_s=30)  # the next cell is at work
+            family = psutil.Process(sweep.pid).children(recursive=True)
+            os.killpg(sweep.pid, signal.SIGINT)  # as a terminal does
+            out, err = sweep.communicate(timeout=60)
+            assert schemas_left(monitor) == []
+    assert (sweep.returncode, err.strip()) == (130, "plcbench: stopped")
+    assert f"--resume --json {path} goes on" in out
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+    first = json.loads(path.read_text())
+    assert len(first["cells"]) == 1
+    assert "interrupted by KeyboardInterrupt after 1 of 3 runs" in first["unfinished"]
+
+    spec = load_sweep(plan)
+    cells = run_sweep(spec, postgres, path, earlier=load_earlier(spec, path))
+    whole = json.loads(path.read_text())
+    assert (whole["unfinished"], whole["started_at"]) == ("", first["started_at"])
+    assert [cell["error"] for cell in whole["cells"]] == [""] * 3
+    assert whole["cells"][0] == first["cells"][0]
+    assert {str(cell.trial) for cell in cells} == {str(trial) for trial in spec.trials()}
+    results = {cell.trial.source + cell.trial.faults: cell.result for cell in cells}
+    check_each(results)
+
+
+def check_each(results: dict[str, TrialResult | None]) -> None:
+    faulty, made, plain = (results[key] for key in ("plcbad", "made", "plc"))
+    assert faulty is not None
+    assert made is not None
+    assert plain is not None
+    assert [result.violations for result in (faulty, made, plain)] == [0, 0, 0]
+    assert faulty.runs[0].read_errors > 0
+    assert plain.runs[0].read_errors == 0
+    assert (len(plain.runs), len(plain.emulators), len(made.emulators)) == (1, 2, 0)
+    assert made.scans_a_transaction == 2
+    assert made.success == (60, 60)  # 0.6 s of two devices, a scan each 20 ms
+    assert made.merged("pool_wait").count > 0
+    assert made.values_per_s == pytest.approx(made.trial.offered_per_s, rel=0.35)
+
+
+def test_what_is_not_this_sweep_is_not_resumed(tmp_path: Path) -> None:
+    spec, path = SweepSpec(devices=[1, 2]), tmp_path / "sweep-1.json"
+    with pytest.raises(InputError, match="there is nothing to resume: No such file"):
+        load_earlier(spec, path)
+    path.write_text("{")
+    with pytest.raises(InputError, match="is not JSON"):
+        load_earlier(spec, path)
+    head = {"format": "plcbench-result", "version": 1, "kind": "quick"}
+    path.write_text(json.dumps(head))
+    with pytest.raises(InputError, match="is not the result of a sweep"):
+        load_earlier(spec, path)
+    content = {
+        **head, "kind": "sweep", "plan": {"devices": [1, 3]}, "cells": [], "started_at": "", "took_s": 1,
+        "environment": {"cores": 2},
+    }  # fmt: skip
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="is of another plan: devices changed since"):
+        load_earlier(spec, path)
+    with pytest.raises(InputError, match="holds no sweep of this plan"):
+        newest_of(spec, tmp_path)
+    path.write_text(json.dumps({**content, "plan": {"devices": [1, 2]}}))
+    assert newest_of(spec, tmp_path) == path
+    earlier = load_earlier(spec, path)
+    earlier.check_environment({"cores": 2})
+    with pytest.raises(InputError, match=r"cannot be resumed here.*cores: 2 and 4"):
+        earlier.check_environment({"cores": 4})
+    path.write_text(json.dumps({**content, "plan": {"devices": [1, 2]}, "cells": [{"result": {}}]}))
+    with pytest.raises(InputError, match="a cell of it cannot be read"):
+        load_earlier(spec, path)

@@ -7,8 +7,8 @@ from itertools import combinations_with_replacement
 
 import pytest
 
-from bench.statistics import Impact
-from bench.verdict import Judgement, Outcome, Targets, judge_cost, judge_success, level_of, overall
+from bench.analysis.statistics import Impact
+from bench.analysis.verdict import Judgement, Outcome, Targets, judge_cost, judge_success, level_of, overall
 
 PASS, FAIL, INCONCLUSIVE, INVALID = Outcome
 TARGET = 0.2

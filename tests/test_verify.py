@@ -31,7 +31,7 @@ from fix_scans import BAKING, HEAT, Oven
 from psycopg.errors import ForeignKeyViolation
 from waiting import wait_for
 
-from bench.invariants import INVARIANTS
+from bench.oracle.invariants import INVARIANTS
 from logger.repositories import BaselineRepository, SynchronizingRepository
 from logger.scan import Quality
 

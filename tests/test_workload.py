@@ -15,11 +15,11 @@ from fix_proxy import Proxy
 from psycopg.conninfo import make_conninfo
 from waiting import wait_for
 
-from bench import workload
-from bench.latency import Latencies, Merged
-from bench.resources import server_counters
-from bench.verify import verify
-from bench.workload import Loop, SlotRequest, SlotResult, WorkerInfo, WorkerSettings
+from bench.load import workload
+from bench.load.workload import Loop, SlotRequest, SlotResult, WorkerInfo, WorkerSettings
+from bench.measuring.latency import Latencies, Merged
+from bench.measuring.resources import server_counters
+from bench.oracle.verify import verify
 from logger.database import register_device
 from logger.errors import DatabaseUnreachable
 
@@ -155,8 +155,9 @@ def test_time_runs_out_in_a_saturated_slot_even_if_nothing_is_stored(
     loop = run(saturated_s=0.2).saturated
     assert loop is not None
     assert loop.transactions == loop.service.count == 0
-    assert set(loop.failures) == {"23514"}
-    assert loop.failures["23514"] > 1
+    assert set(loop.failures) == {"refused"}
+    assert loop.reasons == {"23514": loop.failures["refused"]}
+    assert loop.failed.count == loop.tried == loop.failures["refused"] > 1
 
 
 @pytest.mark.parametrize("repository", ["baseline", "synchronizing"])
@@ -185,7 +186,7 @@ def test_a_worker_goes_on_after_its_backend_was_terminated(
     loops = [result.saturated for result in results if result.saturated]
     failures = sum((Counter(loop.failures) for loop in loops), Counter())
     assert failures.total() == 2
-    assert set(failures) <= {"57P01", "OperationalError"}
+    assert set(failures) == {"connection lost"}
     assert loops[-1].transactions > 0
     assert sum(result.transactions for result in results) == stored(schema)
     assert verify(schema.connect()).violations == 0
@@ -207,7 +208,8 @@ def test_a_database_that_is_away_fails_attempts_and_not_the_worker(
         away = aside.submit(be_away)
         loop = paced(result := run(paced_s=1.0, rate_per_s=60))
         away.result()
-    assert loop.failures["DatabaseUnreachable"] >= 5
+    assert loop.reasons["DatabaseUnreachable"] >= 5
+    assert set(loop.failures) == {"connection lost"}
     assert loop.transactions + sum(loop.failures.values()) == 60
     assert loop.transactions > 3
     assert result.transactions == stored(schema)
@@ -230,9 +232,57 @@ def test_a_lost_answer_is_a_failure_and_what_was_stored_is_counted(
     before = run(saturated_s=0.05).transactions
     proxy.fate = lambda request: fate if b"baseline" in request and not proxy.landed[fate] else None
     loop = paced(result := run(paced_s=0.5, rate_per_s=20))
-    assert (loop.transactions, loop.failures) == (9, {"OperationalError": 1})
+    assert (loop.transactions, loop.failures) == (9, {"connection lost": 1})
     assert result.transactions == (10 if fate == "reply" else 9)
     assert before + result.transactions == stored(schema)
+
+
+def refuse_once_in(schema: Schema, sqlstate: str, times: int) -> None:
+    """The next transactions fail so often, each by this SQLSTATE."""
+    schema.rows("CREATE SEQUENCE tries")
+    schema.rows(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" IF nextval('tries') <= {times} THEN RAISE EXCEPTION 'not now' USING ERRCODE = '{sqlstate}';"
+        " END IF; RETURN NULL; END $$"
+    )
+    schema.rows(
+        "CREATE TRIGGER refuse AFTER INSERT ON logging_transactions FOR EACH STATEMENT"
+        " EXECUTE FUNCTION refuse()"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "retries", "failures", "retried"),
+    [
+        ("40P01", 3, {}, (1, 3)),
+        ("40001", 3, {}, (1, 3)),
+        ("40P01", 2, {"deadlock": 1}, (0, 2)),
+        ("40001", 0, {"serialization": 3}, (0, 0)),
+        ("23514", 3, {"refused": 3}, (0, 0)),  # another try would fail as well
+    ],
+)
+def test_what_may_succeed_later_is_tried_again_within_its_response(
+    schema: Schema,
+    prepare: Prepare,
+    sqlstate: str,
+    retries: int,
+    failures: dict[str, int],
+    retried: tuple[int, int],
+) -> None:
+    prepare()
+    backend = schema.rows("SELECT pid FROM pg_stat_activity WHERE application_name = 'plcsim' ORDER BY 1")
+    refuse_once_in(schema, sqlstate, 3)
+    loop = paced(result := run(paced_s=0.4, rate_per_s=25, retries=retries))
+    assert loop.failures == failures
+    assert (loop.retried, loop.retries) == retried
+    assert loop.transactions == result.transactions == stored(schema) == 10 - sum(failures.values())
+    assert loop.response.count == loop.transactions
+    assert loop.failed.count == sum(failures.values())
+    # a clear no costs no connection
+    assert (
+        schema.rows("SELECT pid FROM pg_stat_activity WHERE application_name = 'plcsim' ORDER BY 1")
+        == backend
+    )
 
 
 @pytest.mark.parametrize("running", [True, False])

@@ -10,11 +10,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bench.invariants import Verification
-from bench.quick_result import PAIR_S, QuickResult
+from bench.analysis.statistics import Impact
+from bench.analysis.verdict import Judgement, Outcome
+from bench.oracle.invariants import INVARIANTS, Verification
+from bench.quick.result import PAIR_S, QuickResult
 from bench.report.verification import verification_table
-from bench.statistics import Impact
-from bench.verdict import Judgement, Outcome
 
 _COLOURS = {
     "PASS": "bold green",
@@ -35,7 +35,7 @@ def print_quick(result: QuickResult, console: Console, path: str) -> None:
     console.print()
     console.print(answer(result))
     console.print(_metrics_table(result))
-    for line in _doubts(result):
+    for line in (*_failed(result), *result.notes, *_doubts(result)):
         console.print(Text(line))
     if result.batch_sizes:
         console.print(_batch_table(result))
@@ -64,7 +64,8 @@ def answer(result: QuickResult) -> RenderableType:
             f"transaction, process {'running' if settings.running else 'idle'}"
             f"{', read over Modbus TCP' if settings.plc else ''}:"
         ),
-        *(Text("  " + _in_words(judgement)) for judgement in result.comparison.judgements),
+        Text(f"  {_goodput(result)}"),
+        *(Text(f"  {judgement.in_words()}") for judgement in result.comparison.judgements),
         Text(
             f"In the plant: {ms['b'] - ms['a']:+.2f} ms a scan ({ms['a']:.2f} -> {ms['b']:.2f} ms); WAL of a "
             f"machine at one scan a second {_bytes(wal['a'])} -> {_bytes(wal['b'])} a day; one connection "
@@ -74,21 +75,26 @@ def answer(result: QuickResult) -> RenderableType:
     return Group(*lines)
 
 
-def _in_words(judgement: Judgement) -> str:
-    if judgement.cost is None:
-        return (
-            f"success: above {judgement.value:.2%} (target {judgement.target:.0%}): {judgement.outcome.value}"
-        )
-    what = {
-        "throughput": "throughput loss",
-        "median response": "latency increase (median response)",
-        "memory": "memory increase",
-    }[judgement.metric]
-    cost = judgement.cost
+def _goodput(result: QuickResult) -> str:
+    """Transactions that were stored: failed and skipped ones are none."""
+    throughput = result.comparison.metric("throughput")
+    shares = [f"{ok / max(1, tried):.2%}" for ok, tried in result.comparison.success]
     return (
-        f"{what} {_percent(cost.effect)} [{_percent(cost.low)}, {_percent(cost.high)}], target below "
-        f"{judgement.target:.0%}: {judgement.level}, {judgement.outcome.value}"
+        f"goodput at saturation {throughput.a:,.0f} -> {throughput.b:,.0f} stored transactions/s; of all "
+        f"that were due {shares[0]} -> {shares[1]} were stored"
     )
+
+
+def _failed(result: QuickResult) -> Iterator[str]:
+    """What was given up, and how long that took; never mixed with the latencies of what was stored."""
+    for arm, (failures, failed) in result.comparison.failures.items():
+        if not failures:
+            continue
+        counts = ", ".join(f"{count:,} × {name}" for name, count in failures.items())
+        took = (
+            f"; they took {failed.mean_us / 1000:.2f} ms in the mean, {failed.max_us / 1000:.2f} ms at most"
+        )
+        yield f"arm {arm} failed: {counts}{took if failed.count else ''}"
 
 
 def _metrics_table(result: QuickResult) -> Table:
@@ -183,6 +189,10 @@ def _concurrency(result: QuickResult) -> Iterator[str]:
 
 def _verified(name: str, verification: Verification) -> str:
     checks = verification.checks.values()
+    if not verification.rows and all(c.not_applicable for c in checks if c.invariant in INVARIANTS):
+        own = [c for c in checks if c.invariant not in INVARIANTS and not c.not_applicable]
+        said = ", ".join(c.invariant for c in own if not c.violations) or "none"
+        return f"arm {name}: {verification.violations:,} violations ({said} hold; I1 to I6 not checked)"
     held = " ".join(check.invariant for check in checks if not check.violations and not check.not_applicable)
     return (
         f"arm {name}: {verification.checks['I4'].checked:,} stored values checked against the truth, "

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from bench.invariants import Verification
+from bench.oracle.invariants import Verification
 
 
 def verification_table(verification: Verification, title: str) -> Table:

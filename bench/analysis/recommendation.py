@@ -1,0 +1,94 @@
+"""A piece of advice with what it rests on: cells, intervals, margin; or why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.analysis.finding import Finding
+
+MARGIN = 0.7
+"""Of a limit or a budget, so much is planned with: what was measured on a good day is not to be used up."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to do about one topic."""
+
+    topic: str
+    advice: str
+    """One sentence with its figures."""
+    margin: str
+    """What was taken off, or added, to be safe."""
+    evidence: tuple[Finding, ...]
+    """The cells and intervals that it rests on, most important first."""
+    limits: str = ""
+    """What it does not say."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "topic": self.topic,
+            "advice": self.advice,
+            "margin": self.margin,
+            "evidence": [finding.to_json() for finding in self.evidence],
+            "limits": self.limits,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Recommendation:
+        evidence = tuple(Finding.from_json(each) for each in data["evidence"])
+        return cls(data["topic"], data["advice"], data["margin"], evidence, data["limits"])
+
+
+Rule = Callable[[Sequence[Finding]], "list[Recommendation] | str"]
+"""Looks at settled findings: what it recommends, or why it cannot."""
+
+
+def of_metric(findings: Sequence[Finding], metric: str, *keys: str) -> list[Finding]:
+    """Findings of a metric that have an interval and all of these conditions."""
+    return [
+        finding
+        for finding in findings
+        if finding.metric == metric and finding.has_interval and all(key in finding.at for key in keys)
+    ]
+
+
+def alike(findings: Sequence[Finding], key: str) -> list[list[Finding]]:
+    """Findings of which all conditions but one are equal, as groups in the order in which they came."""
+    groups: dict[str, list[Finding]] = {}
+    for finding in findings:
+        rest = {name: value for name, value in finding.at.items() if name != key}
+        groups.setdefault(repr(sorted(rest.items())), []).append(finding)
+    return list(groups.values())
+
+
+def varied(findings: Sequence[Finding], key: str) -> list[list[Finding]]:
+    """The groups in which the one condition has two or more settings."""
+    return [group for group in alike(findings, key) if len({finding.at[key] for finding in group}) > 1]
+
+
+def conditions(finding: Finding, *without: str) -> str:
+    """The conditions of a finding in a few words: `baseline, 84 parameters, 1 scans`."""
+    shown = []
+    for name, value in finding.at.items():
+        if name in without or value in ("", None):
+            continue
+        is_count = isinstance(value, int | float) and not isinstance(value, bool)
+        shown.append(
+            str(value) if name in _SELF_EVIDENT else f"{value} {name}" if is_count else f"{name} {value}"
+        )
+    return ", ".join(shown)
+
+
+_SELF_EVIDENT = ("repository", "strategy")
+
+
+def smallest_sufficient(findings: Sequence[Finding], key: str) -> tuple[Finding, Finding]:
+    """(the smallest setting that gives as much as any, the one that gives most); more is better.
+
+    As much: its interval reaches up to 90 % of the lower end of the best.
+    """
+    ordered = sorted(findings, key=lambda finding: float(finding.at[key]))
+    best = max(ordered, key=lambda finding: finding.value)
+    return next(f for f in ordered if f.low >= 0.9 * best.low or f is best), best

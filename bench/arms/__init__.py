@@ -1,0 +1,1 @@
+"""Arms: what is compared, ours or yours: repositories, strategies, classes, SQL files, with settings."""

@@ -1,0 +1,1 @@
+"""`plcbench compare`: two stored results beside each other."""

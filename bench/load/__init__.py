@@ -1,0 +1,1 @@
+"""What loads a database: machines, their scans, workers, slots."""

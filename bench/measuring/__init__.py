@@ -1,0 +1,1 @@
+"""What is measured: latencies, processes, the server, the environment."""

@@ -1,0 +1,1 @@
+"""The oracle: is what loggers and operators stored what the machines said?"""

@@ -1,0 +1,1 @@
+"""`plcbench quick` and `plcbench demo`."""

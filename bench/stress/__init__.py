@@ -1,0 +1,1 @@
+"""`plcbench stress`: extreme load and faults, one file a scenario."""

@@ -1,0 +1,1 @@
+"""`plcbench sweep`: trials over a grid."""

@@ -1,0 +1,77 @@
+"""Helpers for the suite's parts that check: their context on the tests' server, and arms with a flaw."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from psycopg import Connection
+
+from bench.section import Section
+from bench.suite.context import Suite
+from bench.suite.plan import SuitePlan, load_suite
+from logger.database import connect
+from logger.repositories import SharedSynchronizingRepository, SynchronizingRepository
+from logger.scan import Batch
+
+SUITE = Path(__file__).parent.parent / "configs" / "bench" / "suite.yaml"
+PARTS_SCHEMAS = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'plcbench%'"
+SYNCHRONIZING = ("synchronizing", "synchronizing")
+
+
+class Forgetful(SharedSynchronizingRepository):
+    """Lets an older scan overwrite a newer current value."""
+
+    def statement(self, batch: Batch) -> tuple[str, dict[str, Any]]:
+        sql, more = super().statement(batch)
+        newer = "(c.scan < new.scan OR new.attempt_scan > c.last_attempt_scan)"
+        careless = sql.replace(newer, "true").replace("greatest(new.scan, c.scan)", "new.scan")
+        assert careless.count("new.scan > c.scan") > 0 and careless != sql
+        return careless.replace("new.scan > c.scan", "true"), more
+
+
+class Leaking(SynchronizingRepository):
+    """Keeps some memory of every batch that it stores."""
+
+    _kept: list[bytes] = []  # noqa: RUF012
+
+    def statement(self, batch: Batch) -> tuple[str, dict[str, Any]]:
+        self._kept.append(bytes(20_000))
+        return super().statement(batch)
+
+
+def run_part(
+    postgres: str,
+    monitor: Connection[Any],
+    part: ModuleType,
+    arms: tuple[str, str] = ("baseline", "synchronizing"),
+    parameters: int = 20,
+    **changes: Any,
+) -> Section:
+    """Run a part of the short suite, its own plan changed; it must leave no schema behind."""
+    plan = load_suite(SUITE, short=True)
+    of_part = getattr(plan, part.NAME).model_copy(update=changes)
+    plan = plan.model_copy(update={"parameters": parameters, part.NAME: of_part})
+    said: list[float] = []
+    section = Section(part.NAME)
+    with closing(connect(postgres)) as connection:
+        before = _schemas(connection)
+        suite = Suite(postgres, connection, plan, arms, True, lambda what, seconds: said.append(seconds), 7)
+        part.run(suite, section)
+        assert _schemas(connection) == before
+    assert 0 < sum(said) <= 1.2 * part.planned_seconds(plan)
+    section.to_json()
+    return section
+
+
+def planned(part: ModuleType, plan: SuitePlan) -> float:
+    seconds: float = part.planned_seconds(plan)
+    return seconds
+
+
+def _schemas(connection: Connection[Any]) -> int:
+    row = connection.execute(PARTS_SCHEMAS).fetchone()
+    assert row is not None
+    return int(row[0])

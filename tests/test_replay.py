@@ -1,0 +1,359 @@
+"""Replay: recordings are read as they stand, played by their own clock, and stored as they were."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from fix_postgres import Schema
+from waiting import wait_for
+
+from bench.arms.oracle import OwnCheck
+from bench.oracle.verify import verify
+from bench.replay.csv_file import device_of, read_csv
+from bench.replay.history import read_history
+from bench.replay.player import Piece, Player, PlayerSettings
+from bench.replay.recording import Recording, load_recording
+from bench.replay.run import ReplaySettings, _check_recorded, pieces_of, run_replay
+from bench.section import Section
+from logger.database import connect, register_device
+from logger.scan import Quality
+from plcsim.errors import ConfigError, InputError
+
+NAMES = ["oven.temperature", "oven.pressure", "run"]
+
+
+def made(scans: int = 120, step_s: float = 1.0, process: str = "run") -> Recording:
+    """A recording with a process in its second half, and a value that was not read."""
+    random = np.random.default_rng(1)
+    values = random.normal(100, 5, (scans, len(NAMES)))
+    values[:, 2] = np.where(np.arange(scans) < scans // 2, 0, 17)
+    values[5, 0] = np.nan
+    quality = np.where(np.isnan(values), Quality.BAD_COMMUNICATION, Quality.GOOD).astype(np.int16)
+    return Recording("made", device_of(NAMES, process), np.arange(scans) * step_s, values, quality)
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "day.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def player(schema: Schema, tmp_path: Path) -> Iterator[Player]:
+    """Plays `made()` into a schema, in this process."""
+    recording = made()
+    with connect(schema.conninfo, schema.name) as connection:
+        register_device(connection, recording.config)
+    recording.save(tmp_path)
+    player = Player(PlayerSettings(schema.conninfo, schema.name, "synchronizing", tmp_path))
+    yield player
+    player.link.close()
+
+
+def recorded_check(schema: Schema, recording: Recording, played: tuple[int, ...]) -> OwnCheck:
+    check = OwnCheck("recorded")
+    with connect(schema.conninfo, schema.name) as connection:
+        _check_recorded(check, connection, recording, np.array(played))
+    return check
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "time,oven.temperature,run\n10,20.5,0\n11,,17\n12.5,21,17\n",
+        "﻿time;oven.temperature;run\r\n10;20,5;0\r\n\r\n11;NaN;17\r\n12.5;21,0;17\r\n",
+        "run\toven.temperature\ttime\n0\t20.5\t2026-01-31T00:00:00Z\n17\t\t2026-01-31 00:00:01\n"
+        "17\t21\t2026-01-31T01:00:02.5+01:00\n",
+    ],
+    ids=["commas", "semicolons and decimal commas", "tabs and dates"],
+)
+def test_a_csv_file_is_read_as_it_stands(tmp_path: Path, text: str) -> None:
+    recording = read_csv(written(tmp_path, text), "time", "run")
+    assert recording.at_s.tolist() == pytest.approx([0, 1, 2.5])
+    names = [p.full_name for p in recording.config.register_map.parameters]
+    assert sorted(names) == ["oven.temperature", "recorded.run"]
+    columns = {name: i for i, name in enumerate(names)}
+    temperature = recording.values[:, columns["oven.temperature"]]
+    assert temperature.tolist() == pytest.approx([20.5, np.nan, 21], nan_ok=True)
+    assert recording.values[:, columns["recorded.run"]].tolist() == [0, 17, 17]
+    assert recording.quality[:, columns["oven.temperature"]].tolist() == [192, 24, 192]
+    assert recording.seconds == pytest.approx(2.5 + 1.25)
+    assert recording.config.process is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("time,a\n1,x\n", r"day\.csv:2: a: 'x': must be a number, or empty"),
+        ("time,a\n1,2\n1,3\n", r"day\.csv:3: time: '1': must be later"),
+        ("time,a\nnoon,2\n", r"day\.csv:2: time: 'noon': must be seconds or a time"),
+        ("time,a\n1,2\n2\n", r"day\.csv:3: the row has 1 cells, the first line 2"),
+        ("time,a,a\n1,2,3\n", r"day\.csv:1: a: is the name of two columns"),
+        ("time,a,\n1,2,3\n", r"day\.csv:1: a column has no name"),
+        ("time\n1\n", r"day\.csv:1: a row of column names is expected"),
+        ("", r"day\.csv:1: a row of column names is expected"),
+        ("time,a\n", r"day\.csv: has no row"),
+        ("at,a\n1,2\n", r"day\.csv:1: time: is not a column; there are at, a"),
+        ('time,a\n1,"2\n', r"day\.csv:\d: is not CSV"),
+        ("time,a\n1,inf\n", r"day\.csv:2: a: 'inf'"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told_with_its_place(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        read_csv(written(tmp_path, text), "time" if text.startswith("at") else "")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_said_to_be() -> None:
+    with pytest.raises(ConfigError, match="no/such/file"):
+        read_csv(Path("no/such/file"))
+
+
+def test_any_column_name_becomes_a_parameter_of_its_own() -> None:
+    names = ["Öfen.Temp °C", "Öfen.Temp #C", "x" * 200, "x" * 201, "a.b.c", "?", ".", "run"]
+    parameters = device_of(names, "run").register_map.parameters
+    assert len({p.full_name for p in parameters}) == len(names)
+    assert len(device_of([f"p{i}" for i in range(5000)]).register_map.parameters) == 5000
+
+
+@pytest.mark.parametrize(
+    ("scans", "speed", "count"), [(20, None, 2), (1600, None, 4), (200, 10.0, 4), (9**6, 1.0, 100)]
+)
+def test_pieces_cover_the_recording_once(scans: int, speed: float | None, count: int) -> None:
+    recording = replace(made(1), at_s=np.arange(float(scans)))
+    pieces = pieces_of(recording, speed)
+    assert [place for piece in pieces for place in (piece.first, piece.end)][1:-1:2] == [
+        piece.first for piece in pieces[1:]
+    ]
+    assert (pieces[0].first, pieces[-1].end, len(pieces)) == (0, scans, count)
+
+
+def test_a_recording_travels_by_its_folder(tmp_path: Path) -> None:
+    recording = made()
+    recording.save(tmp_path)
+    loaded = load_recording(tmp_path)
+    assert loaded.config.sha256 == recording.config.sha256
+    assert np.array_equal(loaded.values, recording.values, equal_nan=True)
+    assert loaded.first(10.0).at_s.tolist() == list(range(10))
+
+
+def test_what_is_stored_is_what_was_recorded(player: Player, schema: Schema) -> None:
+    played = player.play(Piece(0, 120, None)).played
+    assert played == tuple(range(120))
+    check = recorded_check(schema, made(), played)
+    assert (check.checked, check.violations) == (360, 0)
+    with connect(schema.conninfo, schema.name) as connection:
+        verification = verify(connection)
+    assert verification.violations == 0
+    assert verification.rows == 360
+    assert schema.value("SELECT count(*) FROM process_data_points") == 180
+    assert schema.value("SELECT count(*) FROM component_parameters WHERE scan >= 119") == 3
+
+
+def test_a_value_that_is_not_the_recorded_one_is_found(player: Player, schema: Schema) -> None:
+    played = player.play(Piece(0, 30, None)).played
+    other = made()
+    other.values[7, 1] += 1e-9
+    check = recorded_check(schema, other, played)
+    assert check.violations == 1
+    assert "scan 8, parameter 2" in check.examples[0]
+    assert recorded_check(schema, made(), played[:-1]).violations == 1
+    assert recorded_check(schema, made(), (*played[1:], 0)).violations > 30
+
+
+def test_scans_are_due_when_they_were_recorded_on_a_faster_clock(schema: Schema, tmp_path: Path) -> None:
+    """A hole of the recording stays one: 10 scans, nothing for 20 s, 10 scans; at 40 times the speed."""
+    recording = made(20)
+    recording = replace(recording, at_s=recording.at_s + np.where(np.arange(20) < 10, 0, 20))
+    with connect(schema.conninfo, schema.name) as connection:
+        register_device(connection, recording.config)
+    recording.save(tmp_path)
+    player = Player(PlayerSettings(schema.conninfo, schema.name, "baseline", tmp_path))
+    loop = player.play(Piece(0, 20, 40.0)).loop
+    player.link.close()
+    assert (loop.transactions, loop.skipped, loop.response.count) == (20, 0, 20)
+    assert 39 / 40 + 1 / 40 <= loop.seconds < 2
+    at = schema.rows("SELECT DISTINCT recorded_at FROM parameter_value_history ORDER BY 1")
+    gaps = [(b[0] - a[0]).total_seconds() for a, b in zip(at, at[1:], strict=False)]
+    assert max(gaps) == gaps[9]
+    assert gaps[9] == pytest.approx(21 / 40, abs=0.2)
+
+
+def test_a_scan_that_fails_is_lost_and_counted_and_the_next_one_follows(
+    player: Player, schema: Schema
+) -> None:
+    player.play(Piece(0, 10, None))
+    (backend,) = player.link.backends()
+    assert schema.value("SELECT pg_terminate_backend(%s)", backend)
+    wait_for(lambda: not schema.rows("SELECT FROM pg_stat_activity WHERE pid = %s", backend))
+    result = player.play(Piece(10, 20, None))
+    assert result.loop.failures == {"connection lost": 1}
+    assert result.played == tuple(range(11, 20))
+    assert recorded_check(schema, made(), (*range(10), *result.played)).violations == 0
+
+
+def test_the_history_of_a_database_is_a_recording(player: Player, schema: Schema) -> None:
+    player.play(Piece(0, 120, None))
+    found = read_history(schema.conninfo, schema.name)
+    assert np.array_equal(found.values, made().values, equal_nan=True)
+    assert np.array_equal(found.quality, made().quality)
+    assert np.all(np.diff(found.at_s) > 0)
+    assert found.left_out == 0
+    (middle,) = schema.rows("SELECT min(recorded_at) FROM parameter_value_history WHERE scan = 61")[0]
+    second = read_history(schema.conninfo, schema.name, "replayed", since=middle)
+    assert np.array_equal(second.values, made().values[60:], equal_nan=True)
+    first = read_history(schema.conninfo, schema.name, until=middle)
+    assert first.scans == 60
+
+
+def test_what_the_history_does_not_hold_is_told(player: Player, schema: Schema) -> None:
+    with pytest.raises(InputError, match="nothing was logged"):
+        read_history(schema.conninfo, schema.name)
+    player.play(Piece(0, 10, None))
+    with pytest.raises(InputError, match="'oven' is not in this database; there are replayed"):
+        read_history(schema.conninfo, schema.name, "oven")
+    now = datetime.now(UTC)
+    with pytest.raises(InputError, match="is not before"):
+        read_history(schema.conninfo, schema.name, since=now, until=now - timedelta(days=1))
+    with pytest.raises(InputError, match="no whole scan"):
+        read_history(schema.conninfo, schema.name, until=now - timedelta(days=1))
+
+
+def schemas(postgres: str) -> list[Any]:
+    with connect(postgres) as connection:
+        return connection.execute(
+            "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'plcbench%'"
+        ).fetchall()
+
+
+@pytest.mark.parametrize("speed", [None, 60.0])
+def test_two_arms_take_turns_and_both_store_all_of_it(postgres: str, speed: float | None) -> None:
+    recording = made(120)
+    section = Section("replay")
+    pairs: list[int] = []
+    run_replay(
+        recording,
+        ReplaySettings(("baseline", "synchronizing"), speed, postgres),
+        section,
+        on_pair=lambda: pairs.append(len(section.figures["pieces"])),
+    )
+    assert section.invalid == []
+    assert pairs == [2, 4]
+    assert [judged.metric for judged in section.judgements] == [
+        "median response" if speed else "throughput",
+        "success",
+    ]
+    for letter in "AB":
+        assert section.figures["played"][letter]["scans_stored"] == 120
+        verification = section.verifications[f"arm {letter}"]
+        assert verification.violations == 0
+        assert verification.checks["recorded"].checked == 3 * (120 + 30)
+        if speed:
+            assert section.figures["played"][letter]["times_real_time"] == pytest.approx(speed, rel=0.1)
+    assert section.figures["pieces"][0]["piece"] == section.figures["pieces"][1]["piece"] == 0
+    assert {finding.metric for finding in section.findings} >= {"throughput"}
+    assert schemas(postgres) == []
+
+
+def test_too_short_a_recording_is_refused(postgres: str) -> None:
+    with pytest.raises(InputError, match="19 scans are too few"):
+        run_replay(made(19), ReplaySettings(("baseline",), None, postgres), Section("replay"))
+
+
+def command(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench", "replay", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def csv_of(folder: Path, scans: int) -> Path:
+    rows = "".join(f"{n},{n * 0.5},{n % 7}\n" for n in range(scans))
+    return written(folder, "time,oven.temperature,oven.pressure\n" + rows)
+
+
+def test_the_command_plays_a_file_through_one_arm(postgres: str, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    day = csv_of(tmp_path, 60)
+    with command(
+        str(day), "--only-a", "--for", "50s", "--database", postgres, "--json", str(path)
+    ) as process:
+        said, complaints = process.communicate(timeout=60)
+    assert complaints == ""
+    assert process.returncode in (0, 4)  # too few scans to be sure of 95 %
+    content = json.loads(path.read_text())
+    assert content["kind"] == "replay"
+    (section,) = content["sections"]
+    assert section["figures"]["recording"]["scans"] == 50
+    assert section["verification"]["arm A"]["violations"] == 0
+    assert "50 scans of 2 parameters" in said
+    assert f"result: {path}" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--speed", "fast"], "'fast' is not a speed such as 1, 10 or max"),
+        (["--a", "nonsense"], "'nonsense' is not an arm"),
+        (["--process-column", "run"], "day.csv:1: run: is not a column"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    tmp_path: Path, arguments: list[str], complaint: str
+) -> None:
+    result = str(tmp_path / "r.json")
+    with command(str(csv_of(tmp_path, 30)), *arguments, "--json", result) as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert complaint in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_stopped_leaves_its_result_and_nothing_else(
+    postgres: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    """At its own speed it would last for 50 minutes: nobody waits for the piece that is played."""
+    path = tmp_path / "result.json"
+    rows = "".join(f"{n * 0.01 if n < 200 else n},{n}\n" for n in range(3000))  # the first pieces are short
+    day = written(tmp_path, "time,a\n" + rows)
+    with command(str(day), "--speed", "1", "--database", postgres, "--json", str(path)) as process:
+        assert process.stdout is not None
+        while "arm" not in (line := process.stdout.readline()):
+            assert line, "it ended by itself"
+        os.kill(process.pid, number)
+        process.communicate(timeout=30)
+    assert process.returncode != 0
+    wait_for(lambda: not _alive(process.pid))
+    assert schemas(postgres) == []
+    if path.exists():  # a pair was played by then
+        content = json.loads(path.read_text())
+        assert content["sections"][0]["error"] == "it was stopped"
+        assert content["outcome"] == "INVALID"
+
+
+def _alive(leader: int) -> list[int]:
+    """Processes of a session that still run; zombies have ended."""
+    found = []
+    for process in psutil.process_iter(["status"]):
+        try:
+            if os.getsid(process.pid) == leader and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except ProcessLookupError:
+            continue
+    return found
