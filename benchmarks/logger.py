@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from collectd import Collectd, is_installed, make_table
 from figures import figure, finish
-from logger_plant import log, plant, rows
+from logger_plant import OUTSTANDING, log, plant, rows
 from psycopg import Connection
 
 from bench.load.arms import bench_schema, bench_server, growing_wal
@@ -30,6 +30,7 @@ _COLLECTD_INTERVAL_S = 0.005
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=16)
+    parser.add_argument("--outstanding", type=int, default=OUTSTANDING, help="requests at once to a machine")
     parser.add_argument("--seconds", type=int, default=15)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
@@ -42,7 +43,7 @@ def main() -> None:
         )
     with TemporaryDirectory() as name, bench_server(None) as conninfo, connect(conninfo) as monitor:
         folder = Path(name)
-        with plant(folder, options.devices) as (file, configs):
+        with plant(folder, options.devices, outstanding=options.outstanding) as (file, configs):
             plcs = [(config, config.modbus.host, config.modbus.port) for config in configs]
             make_table(monitor, "theirs")
             collectd = Collectd(folder, conninfo, "theirs", plcs, _COLLECTD_INTERVAL_S)
@@ -53,6 +54,7 @@ def main() -> None:
                 grown.result()
                 monitor.execute("CHECKPOINT")
                 compare(collectd, monitor, conninfo, schema, file, folder / "spool", options)
+    figure("requests at once to a machine", options.outstanding, "")
     finish()
 
 

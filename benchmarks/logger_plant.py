@@ -25,9 +25,14 @@ from plcsim.testing import RunningFleet
 ALD = Path(__file__).parent.parent / "configs" / "ald.yaml"
 
 
-def always_running() -> DeviceConfig:
+OUTSTANDING = 4
+"""Requests of a scan, all on their way at once: the emulator takes them, as many PLCs do."""
+
+
+def always_running(outstanding: int = OUTSTANDING) -> DeviceConfig:
     """The machine with a recipe that outlasts every benchmark."""
     data = copy.deepcopy(load_device(ALD).to_json())
+    data["modbus"]["max_outstanding"] = outstanding
     data["process"]["idle_s"] = 0.1
     data["process"]["phases"][0]["steps"][0]["seconds"] = 500_000.0
     return parse_device(data)
@@ -35,11 +40,11 @@ def always_running() -> DeviceConfig:
 
 @contextmanager
 def plant(
-    folder: Path, count: int, plc_scan_ms: int = 1000
+    folder: Path, count: int, plc_scan_ms: int = 1000, outstanding: int = OUTSTANDING
 ) -> Iterator[tuple[Path, tuple[DeviceConfig, ...]]]:
     """A fleet of so many machines: its file, for the logger too, and what it describes."""
     template, path = folder / "running.yaml", folder / "plant.yaml"
-    template.write_text(yaml.safe_dump(always_running().to_json(), sort_keys=False))
+    template.write_text(yaml.safe_dump(always_running(outstanding).to_json(), sort_keys=False))
     entry = {
         "template": str(template), "device_id": "ald-{n:04}", "count": count,
         "port": _free_ports(count), "seed": 1, "overrides": {"plc_scan_ms": plc_scan_ms},

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from figures import figure, finish
-from logger_plant import log, plant, rows
+from logger_plant import OUTSTANDING, log, plant, rows
 
 from bench.load.arms import bench_schema, bench_server
 from bench.oracle.verify import verify
@@ -21,6 +21,7 @@ from logger.database import connect
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=1000)
+    parser.add_argument("--outstanding", type=int, default=OUTSTANDING, help="requests at once to a machine")
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repository", default="synchronizing")
@@ -29,7 +30,7 @@ def main() -> None:
     with TemporaryDirectory() as name, bench_server(None) as conninfo, connect(conninfo) as monitor:
         folder = Path(name)
         with (
-            plant(folder, options.devices) as (file, configs),
+            plant(folder, options.devices, outstanding=options.outstanding) as (file, configs),
             bench_schema(monitor, conninfo, "thousand", configs) as schema,
         ):
             figures, wall_s = log(
@@ -37,6 +38,7 @@ def main() -> None:
                 "--workers", str(options.workers), repository=options.repository,
             )  # fmt: skip
             report(figures, wall_s, conninfo, schema, options.devices, seconds)
+    figure("requests at once to a machine", options.outstanding, "")
     finish()
 
 

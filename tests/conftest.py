@@ -16,4 +16,5 @@ pytest_plugins = [
     "fix_logger",
     "fix_plant",
     "fix_refused",
+    "fix_suite",
 ]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.analysis.comparison import Comparison, compare, slot_json
+from bench.analysis.comparison import Comparison, compare, slot_json, worker_share
 from bench.analysis.plant import plant_units
 from bench.analysis.verdict import Outcome, Targets
 from bench.load.slots import Pair, Slot
@@ -165,6 +165,11 @@ def test_cpu_is_that_of_worker_and_backend_a_transaction() -> None:
     assert cpu.a == pytest.approx(0.5 / 1018 * 1e6, rel=0.01)
     assert cpu.cost.effect == pytest.approx(0.63 / 0.9 / 0.5 - 1, abs=0.005)
     assert (cpu.judged, "cpu" in outcomes(comparison)) == (False, False)
+    parts = {name: comparison.metric(name) for name in ("worker cpu", "backend cpu", "worker memory")}
+    assert parts["worker cpu"].a + parts["backend cpu"].a == pytest.approx(cpu.a)
+    assert parts["worker memory"].b == pytest.approx(1.3)
+    assert comparison.metric("backend memory").a == pytest.approx(2.0)
+    assert worker_share([pair.a for pair in known]) == pytest.approx(0.3, rel=0.01)
     judged = compare(known, Targets(cpu_increase=0.5), seed=1)
     assert outcomes(judged)["cpu"] is Outcome.PASS
     assert outcomes(compare(known, Targets(cpu_increase=0.2), seed=1))["cpu"] is Outcome.FAIL

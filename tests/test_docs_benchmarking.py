@@ -45,7 +45,7 @@ def test_the_table_of_commands_has_each() -> None:
     assert shown == set(cli.commands)
 
 
-@pytest.mark.parametrize("name", ["quick", "suite", "stress", "sweep", "compare", "doctor"])
+@pytest.mark.parametrize("name", ["quick", "suite", "stress", "sweep", "replay", "compare", "doctor"])
 def test_every_option_is_named_in_the_section_of_its_command(name: str) -> None:
     named = set(re.findall(r"--[a-z-]+", section(name)))
     assert options_of(cli.commands[name]) - named <= {"--database"}

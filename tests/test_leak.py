@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
+from waiting import wait_for
 
 from bench.analysis.leak import FEWEST_WINDOWS, LeakVerdict, judge_leak, window_minima
 from bench.analysis.trend import trend_of
+from bench.measuring.resources import process_use
 
 Floats = NDArray[np.float64]
 MB = 1e6
@@ -187,3 +192,38 @@ def test_nothing_is_judged_by_no_budget(budget: float, window_s: float) -> None:
 def test_samples_without_an_order_are_refused() -> None:
     with pytest.raises(ValueError, match="time of its own"):
         judge_leak([0.0, 1.0, 1.0], [1.0, 1.0, 1.0], BUDGET, WINDOW_S)
+
+
+_CHILD = """
+import time
+kept = []
+while True:
+    kept.append(bytearray(512 * 1024))
+    if {collects} and len(kept) == 10:
+        kept.clear()
+    time.sleep(0.01)
+"""
+
+
+def sampled(collects: bool, seconds: float) -> tuple[list[float], list[float]]:
+    """Private memory of a real process over time, every 10 ms or so."""
+    child = subprocess.Popen([sys.executable, "-c", _CHILD.format(collects=collects)])
+    times, used = [], []
+    try:
+        start = time.monotonic()
+        while (now := time.monotonic() - start) < seconds:
+            use = process_use(child.pid)
+            assert use is not None
+            times.append(now)
+            used.append(float(use.private_bytes))
+            wait_for(lambda at=now: time.monotonic() - start >= at + 0.01)  # type: ignore[misc]
+    finally:
+        child.kill()
+        child.wait()
+    return times, used
+
+
+@pytest.mark.parametrize("collects", [False, True])
+def test_a_real_process_that_keeps_what_it_allocates_leaks(collects: bool) -> None:
+    verdict = judge_leak(*sampled(collects, 4.0), budget_mb_per_h=3600, window_s=0.2)
+    assert verdict.is_leak is not collects, verdict.why

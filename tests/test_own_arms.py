@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from fix_postgres import Schema
 
 from bench.arms.oracle import ArmOracle
+from bench.arms.settings import ArmSettings
 from bench.arms.spec import parse_arm
-from bench.arms.sql_file import load_sql
+from bench.arms.sql_file import PARAMETERS, load_sql
 from bench.load import workload
+from bench.load.concurrency import concurrency_check
 from bench.load.failures import Failure
 from bench.load.workload import SlotRequest, SlotResult, WorkerSettings
 from bench.oracle.invariants import Verification
@@ -63,6 +67,16 @@ def test_an_example_stores_and_its_count_is_the_workers(run: Run, arm: str) -> N
     assert verification.checks["I4"].not_applicable
     assert verification.checks["stored"].checked == verification.checks["server"].checked
     assert verification.checks["stored"].checked == result.transactions
+
+
+def test_several_writers_of_one_device_number_their_scans_apart(
+    schema: Schema, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(EXAMPLES.parent)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    check = concurrency_check(schema.connect(), postgres, OWN_TABLE, N, True, 0.2)
+    assert (check.failures, check.verification.violations) == ({}, 0)
+    assert check.verification.checks["stored"].checked >= check.transactions > 3
 
 
 def test_a_subclass_of_ours_is_checked_by_the_oracle(run: Run) -> None:
@@ -212,3 +226,13 @@ def test_the_examples_sections_are_all_read() -> None:
     assert "CREATE TABLE readings" in file.setup
     assert file.stored == "SELECT count(*) FROM batches"
     assert list(file.checks) == ["the newest value of each parameter is the one that is kept"]
+
+
+def test_the_page_names_every_parameter_setting_and_section() -> None:
+    page = (EXAMPLES.parent / "docs" / "own-arms.md").read_text(encoding="utf-8")
+    assert [name for name in PARAMETERS if f"`{name}`" not in page] == []
+    assert [field.name for field in fields(ArmSettings) if f"`{field.name}=" not in page] == []
+    assert all(f"| `{section}" in page for section in ("setup", "transaction", "stored", "check TITLE"))
+    assert all(
+        Path(EXAMPLES.parent, path).exists() for path in re.findall(r"`((?:bench|examples)/[^`]+)`", page)
+    )

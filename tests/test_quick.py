@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,12 @@ from waiting import wait_for
 
 from bench.analysis.verdict import Judgement, Outcome, overall
 from bench.arms.clones import Clones
+from bench.measuring.latency import Merged, latencies_of
 from bench.oracle.invariants import INVARIANTS, Check, Verification
 from bench.quick import result as quick_result
 from bench.quick import run as quick
-from bench.quick.run import QuickSettings, _violations, run_quick
+from bench.quick.doubts import clipped, violations
+from bench.quick.run import QuickSettings, run_quick
 from bench.report.text import print_quick
 from logger.database import connect
 
@@ -213,9 +216,13 @@ def change_a_value(postgres: str, schemas: str) -> None:
 
 @pytest.mark.usefixtures("shorter")
 def test_arms_of_the_users_own_on_clones_of_a_table_of_theirs(postgres: str, tmp_path: Path) -> None:
-    (tmp_path / "plain.sql").write_text(
-        "-- plcbench: transaction\nINSERT INTO kept (scan) VALUES (%(first_scan)s);\n"
-        "-- plcbench: stored\nSELECT count(*) FROM kept"
+    sections = (
+        "-- plcbench: transaction\nINSERT INTO kept ({});\n-- plcbench: stored\nSELECT count(*) FROM kept"
+    )
+    (tmp_path / "good.sql").write_text(sections.format("scan) VALUES (%(first_scan)s"))
+    (tmp_path / "failing.sql").write_text(
+        "-- plcbench: setup\nCREATE SEQUENCE tries;\n"
+        + sections.format("scan, odd) VALUES (%(first_scan)s, (nextval('tries') %% 5) - 1")
     )
     plant = f"plant_{os.getpid()}"
     with connect(postgres) as owner:
@@ -229,8 +236,8 @@ def test_arms_of_the_users_own_on_clones_of_a_table_of_theirs(postgres: str, tmp
                 QuickSettings(
                     parameters=5,
                     duration_s=1,
-                    a=str(tmp_path / "plain.sql"),
-                    b=f"{tmp_path / 'plain.sql'}+synchronous_commit=off",
+                    a=f"{tmp_path / 'good.sql'}+synchronous_commit=off",
+                    b=str(tmp_path / "failing.sql"),
                     url=postgres,
                     extras=False,
                     clones=Clones((f"{plant}.kept",), copy_rows=True),
@@ -244,22 +251,39 @@ def test_arms_of_the_users_own_on_clones_of_a_table_of_theirs(postgres: str, tmp
     assert [v.checks["stored"].checked > 10 for v in result.verifications.values()] == [True, True]
     assert sum("I1 to I6 are not checked" in note for note in result.notes) == 2
     assert result.json["settings"]["tables"] == [f"{plant}.kept"]
+    (ok_a, tried_a), (ok_b, tried_b) = result.comparison.success
+    assert ok_a / tried_a > 0.95
+    assert 0.6 < ok_b / tried_b < 0.85  # one in five is refused: no goodput
+    outcomes = {judged.metric: judged.outcome for judged in result.comparison.judgements}
+    assert outcomes["success"] is Outcome.FAIL
+    refused = result.json["failures"]["B"]["refused"]
+    assert refused > 3
     console = Console(width=160, record=True, file=io.StringIO())
     print_quick(result, console, "nowhere")
-    assert "I1 to I6 not checked" in console.export_text()
+    said = console.export_text()
+    assert "I1 to I6 not checked" in said
+    assert f"arm B failed: {refused:,} × refused" in said
 
 
 @pytest.mark.parametrize("invariant", INVARIANTS)
 @pytest.mark.parametrize("arm", ["A", "B"])
 def test_one_violation_of_any_invariant_outranks_passed_targets(arm: str, invariant: str) -> None:
     verifications = {name: Verification({i: Check(i) for i in INVARIANTS}) for name in "AB"}
-    assert _violations(verifications, {}) == []
+    assert violations(verifications, {}) == []
     verifications[arm].checks[invariant].violated("found")
-    (reason,) = _violations(verifications, {})
+    (reason,) = violations(verifications, {})
     assert reason.startswith(f"arm {arm}: 1 violation")
     passed = [Judgement("throughput", Outcome.PASS, "LOW", 0.2, None)]
     assert overall(passed, []) is Outcome.PASS
     assert overall(passed, [reason]) is Outcome.INVALID
+
+
+def test_a_latency_that_no_histogram_holds_is_said() -> None:
+    minute, short = latencies_of([61_000_000_000, 5_000_000]), latencies_of([5_000_000])
+    merged = {"response": (Merged([short]), Merged([short, minute]))}
+    assert clipped(SimpleNamespace(histograms=merged)) == [  # type: ignore[arg-type]
+        "arm B: 1 values of response lie beyond 60 s and count as 60 s in percentiles"
+    ]
 
 
 LONG = ("--duration", "30")

@@ -10,9 +10,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import psutil
 import pytest
@@ -20,6 +22,11 @@ from fix_postgres import Schema
 from waiting import wait_for
 
 from bench.arms.oracle import OwnCheck
+from bench.cli import cli
+from bench.cli.replay import Speed
+from bench.load.machine import machine
+from bench.load.work import SlotRequest, WorkerSettings, device_id_of
+from bench.load.worker import Worker
 from bench.oracle.verify import verify
 from bench.replay.csv_file import device_of, read_csv
 from bench.replay.history import read_history
@@ -28,7 +35,8 @@ from bench.replay.recording import Recording, load_recording
 from bench.replay.run import ReplaySettings, _check_recorded, pieces_of, run_replay
 from bench.section import Section
 from logger.database import connect, register_device
-from logger.scan import Quality
+from logger.scan import Quality, Text
+from plcsim.device_file import parse_device
 from plcsim.errors import ConfigError, InputError
 
 NAMES = ["oven.temperature", "oven.pressure", "run"]
@@ -39,7 +47,7 @@ def made(scans: int = 120, step_s: float = 1.0, process: str = "run") -> Recordi
     random = np.random.default_rng(1)
     values = random.normal(100, 5, (scans, len(NAMES)))
     values[:, 2] = np.where(np.arange(scans) < scans // 2, 0, 17)
-    values[5, 0] = np.nan
+    values[5:6, 0] = np.nan
     quality = np.where(np.isnan(values), Quality.BAD_COMMUNICATION, Quality.GOOD).astype(np.int16)
     return Recording("made", device_of(NAMES, process), np.arange(scans) * step_s, values, quality)
 
@@ -186,7 +194,7 @@ def test_scans_are_due_when_they_were_recorded_on_a_faster_clock(schema: Schema,
     assert (loop.transactions, loop.skipped, loop.response.count) == (20, 0, 20)
     assert 39 / 40 + 1 / 40 <= loop.seconds < 2
     at = schema.rows("SELECT DISTINCT recorded_at FROM parameter_value_history ORDER BY 1")
-    gaps = [(b[0] - a[0]).total_seconds() for a, b in zip(at, at[1:], strict=False)]
+    gaps = [(b[0] - a[0]).total_seconds() for a, b in pairwise(at)]
     assert max(gaps) == gaps[9]
     assert gaps[9] == pytest.approx(21 / 40, abs=0.2)
 
@@ -218,6 +226,47 @@ def test_the_history_of_a_database_is_a_recording(player: Player, schema: Schema
     assert first.scans == 60
 
 
+def test_a_day_of_an_emulated_machine_is_judged_by_what_was_recorded(schema: Schema, tmp_path: Path) -> None:
+    """Not by its signals: clients may have written set values then."""
+    config = machine(12, device_id_of(12))
+    with connect(schema.conninfo, schema.name) as connection:
+        register_device(connection, config)
+    worker = Worker(WorkerSettings(schema.conninfo, schema.name, "synchronizing", (12,), True))
+    logged = worker.run(SlotRequest(12, ramp_s=0.1)).scans
+    worker.link.close()
+    recording = read_history(schema.conninfo, schema.name)
+    assert recording.scans == logged
+    section = Section("replay")
+    run_replay(recording, ReplaySettings(("synchronizing",), None, schema.conninfo), section)
+    verification = section.verifications["arm A"]
+    assert verification.violations == 0
+    assert verification.checks["I4"].not_applicable
+    assert verification.checks["recorded"].checked >= 12 * logged
+
+
+def test_texts_are_played_too(schema: Schema, tmp_path: Path) -> None:
+    parameters = [
+        {"id": 1, "component": "batch", "name": "name", "type": "string", "length": 16, "address": 0},
+        {"id": 2, "component": "batch", "name": "size", "type": "float32", "address": 8},
+    ]
+    group = {"name": "batch", "table": "holding_register", "parameters": parameters}
+    config = parse_device({"device": {"device_id": "replayed"}, "groups": [group]})
+    texts = {n: (Text(0, f"batch {n}"),) for n in range(30) if n != 7}
+    values = np.stack([np.full(30, np.nan), np.arange(30.0)], axis=1)
+    quality = np.full((30, 2), Quality.GOOD, dtype=np.int16)
+    recording = Recording("made", config, np.arange(30.0), values, quality, texts)
+    with connect(schema.conninfo, schema.name) as connection:
+        register_device(connection, config)
+    recording.save(tmp_path)
+    player = Player(PlayerSettings(schema.conninfo, schema.name, "synchronizing", tmp_path))
+    played = player.play(Piece(0, 30, None)).played
+    player.link.close()
+    assert recorded_check(schema, recording, played).violations == 0
+    assert read_history(schema.conninfo, schema.name).texts == texts
+    other = replace(recording, texts={**texts, 3: (Text(0, "another"),), 7: (Text(0, "one more"),)})
+    assert recorded_check(schema, other, played).violations == 2
+
+
 def test_what_the_history_does_not_hold_is_told(player: Player, schema: Schema) -> None:
     with pytest.raises(InputError, match="nothing was logged"):
         read_history(schema.conninfo, schema.name)
@@ -238,7 +287,7 @@ def schemas(postgres: str) -> list[Any]:
         ).fetchall()
 
 
-@pytest.mark.parametrize("speed", [None, 60.0])
+@pytest.mark.parametrize("speed", [None, 120.0])
 def test_two_arms_take_turns_and_both_store_all_of_it(postgres: str, speed: float | None) -> None:
     recording = made(120)
     section = Section("replay")
@@ -309,42 +358,61 @@ def test_the_command_plays_a_file_through_one_arm(postgres: str, tmp_path: Path)
     ("arguments", "complaint"),
     [
         (["--speed", "fast"], "'fast' is not a speed such as 1, 10 or max"),
+        (["--speed", "0"], "'0' is not a speed"),
         (["--a", "nonsense"], "'nonsense' is not an arm"),
-        (["--process-column", "run"], "day.csv:1: run: is not a column"),
+        (["--process-column", "run"], r"day\.csv:1: run: is not a column"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(
+def test_wrong_usage_is_refused_before_anything_runs(
     tmp_path: Path, arguments: list[str], complaint: str
 ) -> None:
-    result = str(tmp_path / "r.json")
-    with command(str(csv_of(tmp_path, 30)), *arguments, "--json", result) as process:
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert complaint in said
-    assert len(said.splitlines()) == 1
+    day, result = str(csv_of(tmp_path, 30)), str(tmp_path / "r.json")
+    with pytest.raises((click.UsageError, InputError), match=complaint) as caught:
+        cli.main(["replay", day, *arguments, "--json", result], standalone_mode=False)
+    assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_is_stopped_leaves_its_result_and_nothing_else(
-    postgres: str, tmp_path: Path, number: signal.Signals
-) -> None:
+@pytest.mark.parametrize(
+    ("text", "speed"), [("max", None), ("1", 1.0), ("10x", 10.0), ("2.5", 2.5), ("100×", 100.0)]
+)
+def test_a_speed_as_people_write_it(text: str, speed: float | None) -> None:
+    assert (Speed().convert(text, None, None) or None) == speed
+
+
+@pytest.mark.parametrize("who", ["Ctrl-C", "SIGTERM", "kill -9 of the workers"])
+def test_what_is_stopped_leaves_its_result_and_nothing_else(postgres: str, tmp_path: Path, who: str) -> None:
     """At its own speed it would last for 50 minutes: nobody waits for the piece that is played."""
     path = tmp_path / "result.json"
     rows = "".join(f"{n * 0.01 if n < 200 else n},{n}\n" for n in range(3000))  # the first pieces are short
     day = written(tmp_path, "time,a\n" + rows)
     with command(str(day), "--speed", "1", "--database", postgres, "--json", str(path)) as process:
-        assert process.stdout is not None
-        while "arm" not in (line := process.stdout.readline()):
-            assert line, "it ended by itself"
-        os.kill(process.pid, number)
-        process.communicate(timeout=30)
-    assert process.returncode != 0
+        wait_for(path.exists, 60, "the first pair's result")
+        if who == "kill -9 of the workers":
+            for pid in workers_of(process.pid):
+                os.kill(pid, signal.SIGKILL)
+        else:
+            os.kill(process.pid, signal.SIGINT if who == "Ctrl-C" else signal.SIGTERM)
+        _, complaints = process.communicate(timeout=30)
+    expected = "a worker process died" if "-9" in who else "it was stopped"
+    assert process.returncode not in (0, 3, 4)
+    assert len(complaints.split("\n\n")[0].strip().splitlines()) <= 1
     wait_for(lambda: not _alive(process.pid))
     assert schemas(postgres) == []
-    if path.exists():  # a pair was played by then
-        content = json.loads(path.read_text())
-        assert content["sections"][0]["error"] == "it was stopped"
-        assert content["outcome"] == "INVALID"
+    content = json.loads(path.read_text())
+    (section,) = content["sections"]
+    assert expected in section["error"]
+    assert content["outcome"] == "INVALID"
+    assert 2 <= len(section["figures"]["pieces"]) < 200
+    for piece in section["figures"]["pieces"]:
+        assert piece["stored"] == 30
+
+
+def workers_of(pid: int) -> list[int]:
+    found = [
+        child.pid for child in psutil.Process(pid).children() if "spawn_main" in " ".join(child.cmdline())
+    ]
+    assert len(found) == 2
+    return found
 
 
 def _alive(leader: int) -> list[int]:

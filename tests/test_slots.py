@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import psutil
 import pytest
 from fix_postgres import reachable_folder
 from psycopg import Connection, sql
@@ -45,8 +46,10 @@ class MeddledArm(Arm):
 class Bench:
     """Both arms on a server with the bench's own settings, and somebody else's connection to it."""
 
-    def __init__(self, arms: tuple[Arm, Arm], monitor: Connection[Any], other: Connection[Any]) -> None:
-        self.monitor, self.other = monitor, other
+    def __init__(
+        self, arms: tuple[Arm, Arm], monitor: Connection[Any], other: Connection[Any], conninfo: str
+    ) -> None:
+        self.monitor, self.other, self.conninfo = monitor, other, conninfo
         self.arms = tuple(arms)
 
     def meddled(self, *meddle: Callable[[], object], arm: int = 1) -> tuple[MeddledArm, MeddledArm]:
@@ -82,7 +85,7 @@ def bench() -> Iterator[Bench]:
             with two_arms(monitor, ("baseline", "synchronizing"), settings) as arms:
                 for arm in arms:
                     arm.run(SlotRequest(5, saturated_s=0.1))
-                yield Bench(arms, monitor, other)
+                yield Bench(arms, monitor, other, conninfo)
             left = monitor.execute(
                 "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'plcbench%'"
             ).fetchall()
@@ -214,6 +217,25 @@ def test_a_worker_that_is_gone_when_it_is_needed_is_one_error() -> None:
                 worker.submit(os.getpid).result()
 
 
+def test_a_schema_is_dropped_though_its_monitor_was_cut_off_and_a_worker_killed(bench: Bench) -> None:
+    settings = WorkerSettings(bench.conninfo, "", "", (5,), running=True)
+    arms: list[Arm] = []
+
+    def end_badly(monitor: Connection[Any]) -> None:
+        with two_arms(monitor, ("baseline", "synchronizing+pool=2"), settings) as (a, b):
+            arms.extend((a, b))
+            os.kill(b.info.pid, signal.SIGKILL)
+            bench.other.execute("SELECT pg_terminate_backend(%s, 5000)", (monitor.info.backend_pid,))
+            a.run(REQUEST)
+            b.run(REQUEST)
+
+    with connect(bench.conninfo) as monitor, pytest.raises(PlcsimError, match="a worker process died"):
+        end_badly(monitor)
+    left = "SELECT 1 FROM pg_namespace WHERE nspname = ANY(%s)"
+    assert bench.other.execute(left, ([arm.schema for arm in arms],)).fetchall() == []
+    assert [psutil.pid_exists(arm.info.pid) for arm in arms] == [False, False]
+
+
 def test_workers_leave_ctrl_c_to_us() -> None:
     with spawn_worker(signal.SIGTERM) as worker:
         pid = worker.submit(os.getpid).result()
@@ -250,6 +272,21 @@ def test_what_counts_as_a_disturbance(
     before = [counters(), counters()]
     assert len(_disturbances(before, [counters(**mine), counters(**other)], 0, hot)) == expected
     assert len(_disturbances(before, [counters(**other), counters(**mine)], 1, hot)) == expected
+
+
+def test_what_an_arms_own_settings_do_to_its_table_is_no_disturbance(bench: Bench) -> None:
+    worse = [counters(), counters(current_bytes=900_000)], [counters(), counters()]
+    assert len(_disturbances(worse[1], worse[0], 1, 0.1, expects_hot=True)) == 2
+    assert _disturbances(worse[1], worse[0], 1, 0.1, expects_hot=False) == []
+    settings = WorkerSettings(bench.conninfo, "", "", (5,), running=True)
+    arms = ("synchronizing", "synchronizing+index=current_value")
+    with two_arms(bench.monitor, arms, settings) as (plain, indexed):
+        (pair,) = run_pairs((plain, indexed), REQUEST, ORDER[:1], bench.monitor, int, most_repeats=0)
+        assert (plain.expects_hot, indexed.expects_hot) == (True, False)
+    assert pair.a.hot_ratio is not None
+    assert pair.b.hot_ratio is not None
+    assert pair.b.hot_ratio < 0.7 < pair.a.hot_ratio
+    assert pair.b.disturbed == ()
 
 
 NONE = latencies_of([])

@@ -176,6 +176,14 @@ def test_percentile_impact_of_the_same_slots_is_nothing() -> None:
     assert (impact.effect, impact.low, impact.high) == (0.0, 0.0, 0.0)
 
 
+@pytest.mark.parametrize(("count", "given"), [(3000, True), (2999, False), (1000, False)])
+def test_an_interval_of_a_percentile_needs_thirty_values_beyond_it(count: int, given: bool) -> None:
+    values = np.arange(1, count + 1) * 1000
+    slots = Merged([latencies_of(part) for part in np.array_split(values, 4)])
+    assert (percentile_impact(slots, slots, 99.0, seed=1) is not None) is given
+    assert not math.isnan(slots.percentile_us(99))  # it is printed all the same
+
+
 def test_percentile_impact_resamples_whole_pairs() -> None:
     # one pair in eight is ten times as slow in both arms: the ratio does not see it
     scales = [1.0] * 7 + [10.0]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from planted import PLANTED_PER_S
 
-from bench.analysis.breaking_point import BreakingPoint
+from bench.analysis.breaking_point import BreakingPoint, Observation
 from bench.oracle.invariants import INVARIANTS
 from bench.section import Section
 from bench.stress import escalation
 from bench.stress.context import Stress
-from bench.stress.escalation import limit_of
+from bench.stress.escalation import limit_of, limit_ratios
 from bench.stress.loads import load
 from bench.stress.plan import EscalationPlan, Resource, StressPlan
-from bench.stress.server import stress_server
+from bench.stress.server import Server, stress_server
 from logger.database import connect
 
 
@@ -27,6 +30,17 @@ def plan(*resources: Resource, **more: Any) -> StressPlan:
             resources=list(resources), window_s=0.9, settle_s=0.2, confirm_good=1, rate_connections=1, **more
         ),
     )
+
+
+class SmallServer(Stress):
+    """Its own servers take 12 connections."""
+
+    @contextmanager
+    def server(
+        self, settings: Mapping[str, str] | None = None, folder: Path | None = None
+    ) -> Iterator[Server]:
+        with stress_server(None, {"max_connections": "12"}, folder) as server:
+            yield server
 
 
 def schemas_left(postgres: str) -> list[Any]:
@@ -70,13 +84,11 @@ def test_what_is_not_limited_is_not_found_to_be(postgres: str) -> None:
     assert window.stored == window.tried
 
 
-def test_connections_that_the_server_does_not_have_end_the_growth(postgres: str) -> None:
+def test_connections_that_the_server_does_not_have_end_the_growth() -> None:
     """A server of 12: the limit is named, and everything that was stored is right."""
     section = Section("escalation")
     few = plan("connections", start_connections=4, tolerance=0.5, p99_ms=5000.0)
-    with stress_server(None, {"max_connections": "12", "reserved_connections": "0"}) as server:
-        bench = Stress(few, ("synchronizing", "synchronizing"), url=server.conninfo)
-        escalation.run(bench, section)
+    escalation.run(SmallServer(few, ("synchronizing", "synchronizing")), section)
     (point,) = section.figures["breaking_points"]
     refused = [
         probe
@@ -102,3 +114,34 @@ def test_a_limit_that_was_not_reached_is_not_given_as_one() -> None:
         900,
         1000,
     )
+
+
+def test_of_a_given_server_some_connections_are_left_to_others(postgres: str) -> None:
+    with stress_server(postgres) as given, given.connect() as connection:
+        spare = given.spare_connections()
+        free = connection.execute(
+            "SELECT current_setting('max_connections')::int - count(*) FROM pg_stat_activity"
+        ).fetchone()
+    assert spare is not None
+    assert free is not None
+    assert 0 < spare < free[0]
+    looking = escalation.search(EscalationPlan(start_connections=4), "connections", 6)
+    tried = []
+    while (level := looking.next()) is not None:
+        tried.append(level)
+        looking.observe(level, Observation(ok=True))
+    assert max(tried) == 6
+    assert not looking.result.limit_reached
+
+
+def test_the_limits_of_both_arms_are_compared_by_their_ends() -> None:
+    def point(good: float, bad: float, reached: bool = True) -> BreakingPoint:
+        return BreakingPoint(good, bad, "the backlog grew", "the disk", 3, 2, limit_reached=reached)
+
+    found = {
+        ("rate", "a"): point(900, 1000),
+        ("rate", "b"): point(700, 800),
+        ("connections", "a"): point(50, 55),
+        ("connections", "b"): point(40, 45, reached=False),
+    }
+    assert limit_ratios(found) == [("rate", 0.7, 800 / 900)]

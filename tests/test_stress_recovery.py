@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,15 +113,17 @@ def test_faults_lose_nothing_and_a_loss_would_show(
 ) -> None:
     for module in (recovery_times, ordeal):
         monkeypatch.setattr(module, "STEADY_S", 0.3)
-    plan = RecoveryPlan(before_s=0.7, after_s=20.0, fault_s=0.5, interval_s=0.05, plcs=1)
+    plan = RecoveryPlan(before_s=1.0, after_s=30.0, fault_s=0.5, interval_s=0.1, plcs=1)
     faults = {fault.name: fault for fault in recovery.every_fault(plan.fault_s, plan.interval_s)}
     chosen = [
-        faults[name] for name in ("logger killed (-9)", "server killed (-9)", "wrong replies of the PLCs")
+        faults["logger killed (-9)"],
+        faults["server killed (-9)"],
+        Fault("logger dies unasked", lambda rig: os.kill(rig.logger.pid, signal.SIGKILL)),
     ]
     section = Section("recovery")
     bench = Stress(StressPlan(recovery=plan), ("baseline", "synchronizing"))
     settings = {"shared_buffers": "16MB", "max_wal_size": "1GB", "min_wal_size": "80MB"}
-    with stress_server(None, settings) as server, rig(server, "synchronizing", 10, 1, 0.05) as made:
+    with stress_server(None, settings) as server, rig(server, "synchronizing", 10, 1, 0.1) as made:
         trial = Ordeal(bench, section, made, plan, "synchronizing")
         trial.start()
         trial.suffer([*chosen, Fault("impossible here", _impossible)])
@@ -133,18 +137,20 @@ def _impossible(rig: Rig) -> None:
 
 
 def _check_report(section: Section, names: list[str]) -> None:
-    assert section.outcome is Outcome.PASS, section.to_json()
+    assert section.outcome is not Outcome.INVALID, section.to_json()
+    right = [each.outcome for each in section.judgements if not each.metric.startswith("recovery")]
+    assert right == [Outcome.PASS] * 3
     assert section.figures["not_measured"] == ["impossible here: no such thing"]
     seen = section.figures["synchronizing"]
     assert [each["fault"] for each in seen] == names
-    assert all(each["back_to_95_s"] is not None and each["drained_s"] is not None for each in seen)
+    assert all(each["first_success_s"] is not None for each in seen)
     assert seen[0]["silence_s"] > 0.3, "a new process needs longer than that"
-    assert seen[2]["lowest_per_s"] < 0.9 * seen[2]["before_per_s"]
+    assert [each["died"].split(":")[0] for each in seen] == ["", "", "exit code -9"]
     in_all = section.figures["synchronizing, in all"]
     assert (
         in_all["lost_scans"] == in_all["duplicated_values"] == in_all["torn"] == in_all["waiting_scans"] == 0
     )
-    assert in_all["stored_scans"] >= in_all["accepted_scans"] > 50
+    assert in_all["stored_scans"] >= in_all["accepted_scans"] > 30
     assert in_all["scans_in_gaps"] > 0, "while it was dead"
     assert [f.at["fault"] for f in section.findings if f.metric == "recovery_s"] == names
     assert len(section.tables[0].rows) == len(names) + 1

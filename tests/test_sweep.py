@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from waiting import wait_for
 
 from bench.measuring.latency import Latencies, Merged
 from bench.report.sweep_table import cell_line, sweep_table
+from bench.sweep import trial
 from bench.sweep.measured import Cell, TrialResult
 from bench.sweep.plan import SweepSpec, load_sweep
 from bench.sweep.resume import load_earlier, newest_of
@@ -70,8 +71,8 @@ def may_create(postgres: str, may: bool) -> None:
         owner.execute(f'{verb} CREATE ON DATABASE "{database}" {to} sweeper'.encode())
 
 
-def kill_a_logger(postgres: str) -> None:
-    """Kill the process that was started last, once loggers are at work."""
+def at_work(postgres: str, strike: Callable[[psutil.Process], None]) -> None:
+    """Strike the process that was started last, once loggers are at work."""
     with connect(postgres) as owner:
         wait_for(
             lambda: owner.execute(
@@ -79,7 +80,7 @@ def kill_a_logger(postgres: str) -> None:
             ).fetchall(),
             deadline_s=30,
         )
-    max(workers(), key=lambda child: child.create_time()).kill()
+    strike(max(workers(), key=lambda child: child.create_time()))
 
 
 def workers() -> list[psutil.Process]:
@@ -97,7 +98,7 @@ def test_cells_that_fail_or_die_do_not_end_the_sweep(postgres: str, role: str, t
         on_disk.append(len(json.loads(path.read_text())["cells"]))
         may_create(postgres, len(on_disk) != 1)
 
-    killer = threading.Thread(target=kill_a_logger, args=(postgres,))
+    killer = threading.Thread(target=at_work, args=(postgres, psutil.Process.kill))
     killer.start()
     cells = run_sweep(spec, role, path, on_cell)
     killer.join()
@@ -125,6 +126,20 @@ def test_cells_that_fail_or_die_do_not_end_the_sweep(postgres: str, role: str, t
         assert Merged([decoded]).count == run.window_stored == run.window_due
         # what a scan waits for its start and for its commit is part of its response
         assert run.response.max_us >= max(run.lag.max_us, run.commit.max_us)
+    assert not workers()
+
+
+def test_a_process_that_hangs_is_ended_and_told(
+    postgres: str, role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "DRAIN_S", 0.5)
+    monkeypatch.setattr(trial, "_GRACE_S", 0.5)
+    spec = SweepSpec(interval_s=0.05, parameters=7, duration_s=0.3, warm_up_s=0.0)
+    freezer = threading.Thread(target=at_work, args=(postgres, psutil.Process.suspend))
+    freezer.start()
+    (cell,) = run_sweep(spec, role, tmp_path / "sweep.json")
+    freezer.join()
+    assert cell.error == "a process had not ended 1 s after its time"
     assert not workers()
 
 

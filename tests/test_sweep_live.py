@@ -13,10 +13,11 @@ from rich.console import Console
 from waiting import wait_for
 
 from bench.measuring.latency import Latencies, latencies_of
-from bench.measuring.resources import ProcessUse
+from bench.measuring.resources import ProcessUse, ServerCounters
 from bench.report.sweep_live import duration, live_table
 from bench.report.sweep_table import sweep_table
 from bench.sweep.cell import Trial
+from bench.sweep.doubts import doubts_of
 from bench.sweep.findings import section_of
 from bench.sweep.live import Live, Report, listening, tell
 from bench.sweep.measured import Cell, LoggerRun, TrialResult
@@ -178,6 +179,19 @@ def test_findings_have_intervals_and_violations_invalidate() -> None:
     assert p99.value <= p99.high <= 6.0
     assert found["violations", 1, None].value == 2
     assert found["success", 2, None].value == 1.0
+
+
+def test_whose_limit_it_was_and_what_ran_into_it_is_told() -> None:
+    quiet = ServerCounters(0, 1, 5, 2, 0, 0, 0, 0, 0)
+    calm, busy = logger_run([5.0]), logger_run([5.0], cpu_s=11.0, spooled_left=3)
+    assert doubts_of(TRIAL, [calm], 0.5, quiet, quiet) == []
+    assert doubts_of(TRIAL, [calm], math.nan, quiet, quiet) == []
+    disturbed = replace(quiet, checkpoint_lsn=9, vacuums=3)
+    found = doubts_of(TRIAL, [calm, busy], 0.97, quiet, disturbed)
+    words = ("97%", "logger's", "checkpoint", "vacuum", "3 scans")
+    assert all(word in doubt for word, doubt in zip(words, found, strict=True))
+    (made,) = doubts_of(replace(TRIAL, source="made"), [replace(busy, spooled_left=0)], 0.5, quiet, quiet)
+    assert "the generator's, not the database's" in made
 
 
 def test_a_result_is_read_back_as_it_was() -> None:

@@ -21,6 +21,7 @@ from bench.analysis.verdict import (
     judge_success,
     judge_zero,
 )
+from bench.cli import main
 from plcsim.errors import ConfigError
 
 EXAMPLE = Path(__file__).parent.parent / "configs" / "bench" / "targets.yaml"
@@ -66,6 +67,23 @@ def test_what_is_wrong_is_told_with_line_key_and_what_is_right(tmp_path: Path, t
         load_targets(file)
     assert said in str(error.value)
     assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["quick", "suite", "stress"])
+def test_the_commands_that_judge_refuse_a_wrong_file_in_one_line(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("success: 95.0\n")
+    monkeypatch.setattr("sys.argv", ["plcbench", command, "--targets", "mine.yaml"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capfd.readouterr()
+    assert (ended.value.code, out, err.count("\n")) == (2, "", 1)
+    assert (
+        "mine.yaml:1: success: 95: must be a share, more than 0 and less than 1; 95 % is written 0.95" in err
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
 
 
 @pytest.mark.parametrize(

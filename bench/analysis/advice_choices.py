@@ -9,16 +9,24 @@ from bench.analysis.finding import Finding
 from bench.analysis.recommendation import (
     MARGIN,
     Recommendation,
+    alike,
     conditions,
     of_metric,
     smallest_sufficient,
     varied,
 )
 
-DEFAULT_STRATEGY = "array_join"
-"""What the synchronizing repository does."""
+DEFAULT_STRATEGIES = ("synchronizing", "array_join")
+"""What the synchronizing repository does, as it stands and as one strategy among others."""
+DOES_LESS = "skip_unchanged"
+"""A strategy that is measured to see what it would save, and never recommended: with it nobody can tell from
+a current value when it was last read."""
 POOL_WAIT_MS = 5.0
 """A wait for a connection beyond this is noticed beside a transaction of a few milliseconds."""
+_TAIL = 95.0
+_FEWEST_LEVELS = 3
+_MARGIN_OF_CHOICE = "the smallest of which the interval, as a share of the best, lies above 90 %"
+_TOO_WIDE = "the intervals are too wide to choose by: measure longer, or on a quieter machine"
 _BEYOND = 1.5
 """A peak of the scalability law that lies farther out than so many times what was measured is a guess."""
 
@@ -29,16 +37,22 @@ def batch_size(findings: Sequence[Finding]) -> list[Recommendation] | str:
     Only from saturation: what a schedule offers a second says nothing of what could be stored.
     """
     found = [f for f in of_metric(findings, "parameters_per_s", "parameters") if "interval_s" not in f.at]
-    given = [
-        _enough(group, key, name)
+    groups = [
+        (key, name, group)
         for key, name in (("scans", "scans a transaction"), ("parameters", "parameters a scan"))
         for group in varied([finding for finding in found if key in finding.at], key)
     ]
-    return given or "no two batch sizes were measured at saturation with an interval"
+    if not groups:
+        return "no two batch sizes were measured at saturation with an interval"
+    given = [_enough(*group) for group in groups]
+    return [each for each in given if each is not None] or _TOO_WIDE
 
 
-def _enough(group: Sequence[Finding], key: str, name: str) -> Recommendation:
-    enough, best = smallest_sufficient(group, key)
+def _enough(key: str, name: str, group: Sequence[Finding]) -> Recommendation | None:
+    sufficient = smallest_sufficient(group, key)
+    if sufficient is None:
+        return None
+    enough, best = sufficient
     largest = max(float(finding.at[key]) for finding in group)
     at_edge = float(best.at[key]) == largest
     where = conditions(enough, key)
@@ -47,7 +61,7 @@ def _enough(group: Sequence[Finding], key: str, name: str) -> Recommendation:
     return Recommendation(
         "batch size",
         f"{enough.at[key]} {name} are enough ({where}): {enough.value:,.0f} values/s{more}",
-        "the smallest size whose lower end reaches 90 % of the best one's",
+        _MARGIN_OF_CHOICE,
         (enough,) if enough is best else (enough, best),
         f"{limits}; a logger gathers scans only while they wait",
     )
@@ -55,10 +69,19 @@ def _enough(group: Sequence[Finding], key: str, name: str) -> Recommendation:
 
 def update_strategy(findings: Sequence[Finding]) -> list[Recommendation] | str:
     """The fastest way to update current values, at each number of parameters."""
-    found = of_metric(findings, "strategy_us", "strategy", "parameters")
+    found = [
+        finding
+        for finding in of_metric(findings, "strategy_us", "strategy", "parameters")
+        if finding.at["strategy"] != DOES_LESS
+    ]
+    groups = sorted(varied(found, "strategy"), key=lambda group: float(group[0].at["parameters"]))
+    if not groups:
+        return "no two strategies were measured with an interval at one number of parameters"
     winners: dict[str, list[Finding]] = {}
     evidence: dict[str, list[Finding]] = {}
-    for group in sorted(varied(found, "strategy"), key=lambda group: float(group[0].at["parameters"])):
+    for group in groups:
+        if not all(finding.low > 0 for finding in group):
+            continue  # times that cannot be told from nothing cannot be told from each other
         winner, second = _clear_winner(group)
         winners.setdefault(winner.at["strategy"], []).append(winner)
         evidence.setdefault(winner.at["strategy"], []).extend((winner, second))
@@ -69,18 +92,19 @@ def update_strategy(findings: Sequence[Finding]) -> list[Recommendation] | str:
             Recommendation(
                 "update strategy",
                 f"{strategy} at {shown} parameters: {won[-1].value:,.0f} µs at {won[-1].at['parameters']}",
-                f"another than {DEFAULT_STRATEGY} only where the intervals lie apart",
+                "another than what synchronizing does only where the intervals lie apart",
                 tuple(evidence[strategy]),
                 "measured with every value changed, one writer",
             )
         )
-    return given or "no two strategies were measured with an interval at one number of parameters"
+    return given or _TOO_WIDE
 
 
 def _clear_winner(group: Sequence[Finding]) -> tuple[Finding, Finding]:
     """The fastest and whom it beat; the default one where the fastest is not clearly faster than it."""
     fastest, second = sorted(group, key=lambda finding: finding.value)[:2]
-    default = next((f for f in group if f.at["strategy"] == DEFAULT_STRATEGY), None)
+    names = {finding.at["strategy"]: finding for finding in group}
+    default = next((names[name] for name in DEFAULT_STRATEGIES if name in names), None)
     if default is None or default is fastest:
         return fastest, second
     return (fastest, default) if fastest.high < default.low else (default, fastest)
@@ -88,35 +112,37 @@ def _clear_winner(group: Sequence[Finding]) -> tuple[Finding, Finding]:
 
 def pool_size(findings: Sequence[Finding]) -> list[Recommendation] | str:
     """The smallest pool that lets nobody wait at the largest demand that was measured."""
-    found = [
-        finding
-        for finding in of_metric(findings, "pool_wait_ms", "pool_size", "demand")
-        if float(finding.at.get("percentile", 99)) >= 95
-    ]
-    if not found:
-        return "no wait for a pool's connection was measured with an interval"
-    demand = max(float(finding.at["demand"]) for finding in found)
-    group = sorted(
-        (f for f in found if float(f.at["demand"]) == demand), key=lambda f: float(f.at["pool_size"])
+    found = of_metric(findings, "pool_wait_ms", "pool_size", "demand", "percentile")
+    farthest = max((float(finding.at["percentile"]) for finding in found), default=0.0)
+    tails = [finding for finding in found if float(finding.at["percentile"]) == farthest >= _TAIL]
+    if not tails:
+        return "no tail (p95 or beyond) of the wait for a pool's connection was measured with an interval"
+    demand = max(float(finding.at["demand"]) for finding in tails)
+    groups = alike([finding for finding in tails if float(finding.at["demand"]) == demand], "pool_size")
+    given = [each for each in map(_smallest_pool, groups) if each is not None]
+    largest = max(float(finding.at["pool_size"]) for finding in tails)
+    return given or (
+        f"at a demand of {demand:g} every pool up to {largest:g} makes some wait {POOL_WAIT_MS:g} ms or more"
     )
-    enough = next((finding for finding in group if finding.high < POOL_WAIT_MS), None)
+
+
+def _smallest_pool(group: Sequence[Finding]) -> Recommendation | None:
+    ordered = sorted(group, key=lambda finding: float(finding.at["pool_size"]))
+    enough = next((finding for finding in ordered if finding.high < POOL_WAIT_MS), None)
     if enough is None:
-        return (
-            f"at a demand of {demand:g} every pool up to {group[-1].at['pool_size']} makes some wait "
-            f"{POOL_WAIT_MS:g} ms or more"
-        )
-    size = math.ceil(float(enough.at["pool_size"]) / MARGIN)
-    smaller = [finding for finding in group if float(finding.at["pool_size"]) < float(enough.at["pool_size"])]
-    return [
-        Recommendation(
-            "pool size",
-            f"{size} connections for {demand:g} transactions at once: with {enough.at['pool_size']} "
-            f"p{float(enough.at.get('percentile', 99)):g} of the wait is {enough.value:.2g} ms",
-            f"the smallest without a wait of {POOL_WAIT_MS:g} ms, divided by {MARGIN:g}",
-            (enough, *smaller[-1:]),
-            "a demand above that was not measured; one writer a device needs no pool",
-        )
-    ]
+        return None
+    smallest, demand = float(enough.at["pool_size"]), float(enough.at["demand"])
+    smaller = [finding for finding in ordered if float(finding.at["pool_size"]) < smallest]
+    where = conditions(enough, "pool_size", "demand", "percentile")
+    return Recommendation(
+        "pool size",
+        f"{math.ceil(smallest / MARGIN)} connections for {demand:g} transactions at once"
+        f"{f' ({where})' if where else ''}: with {smallest:g} the wait's "
+        f"p{float(enough.at['percentile']):g} is {enough.value:.2g} ms",
+        f"the smallest without a wait of {POOL_WAIT_MS:g} ms, divided by {MARGIN:g}",
+        (enough, *smaller[-1:]),
+        "a demand above that was not measured; one writer a device needs no pool",
+    )
 
 
 def scaling(findings: Sequence[Finding]) -> list[Recommendation] | str:
@@ -131,23 +157,31 @@ def scaling(findings: Sequence[Finding]) -> list[Recommendation] | str:
         for finding in findings
         if finding.metric == "usl_peak"
     }
+    groups = [
+        group
+        for group in varied(found, "connections")
+        if len({finding.at["connections"] for finding in group}) >= _FEWEST_LEVELS
+    ]
+    if not groups:
+        return "no three numbers of connections were measured with an interval"
     given = []
-    for group in varied(found, "connections"):
-        if len({finding.at["connections"] for finding in group}) < 3:
+    for group in groups:
+        sufficient = smallest_sufficient(group, "connections")
+        if sufficient is None:
             continue
-        enough, best = smallest_sufficient(group, "connections")
+        enough, best = sufficient
         law = laws.get((enough.at["repository"], enough.at.get("rows")))
         given.append(
             Recommendation(
                 "scaling",
                 f"{enough.at['connections']} connections ({conditions(enough, 'connections')}) reach "
                 f"{enough.value:,.0f} transactions/s of at most {best.value:,.0f}",
-                "the fewest whose lower end reaches 90 % of the best one's",
+                _MARGIN_OF_CHOICE,
                 _unique(enough, best, law),
                 _law_in_words(law, group),
             )
         )
-    return given or "no three numbers of connections were measured with an interval"
+    return given or _TOO_WIDE
 
 
 def _law_in_words(law: Finding | None, group: Sequence[Finding]) -> str:
@@ -156,7 +190,7 @@ def _law_in_words(law: Finding | None, group: Sequence[Finding]) -> str:
         return f"nothing above {tested:g} connections was measured"
     tested = float(law.at.get("tested", tested))
     if law.at.get("why_not"):
-        return f"the scalability law cannot be told: {law.at['why_not']}"
+        return f"the scalability law tells no peak: {law.at['why_not']}"
     if math.isnan(law.value) or law.low > _BEYOND * tested:
         return f"no peak seen up to {tested:g} connections; beyond that nothing is known"
     said = f"by the scalability law throughput peaks at {law.value:.0f} [{law.low:.0f}, {law.high:.0f}]"

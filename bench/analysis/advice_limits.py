@@ -186,5 +186,6 @@ def _connection_alert(findings: Sequence[Finding]) -> list[Recommendation]:
 def _ended_by(finding: Finding) -> str:
     if not math.isfinite(finding.high):
         return f"no limit was reached up to {finding.low:,.0f}"
-    because = " ".join(str(finding.at[key]) for key in ("rule", "cause") if finding.at.get(key))
-    return f"the search ended at {finding.high:,.0f}{f': {because}' if because else ''}"
+    rule, cause = finding.at.get("rule"), finding.at.get("cause")
+    because = f"{rule or 'a rule'}{f'; at its limit: {cause}' if cause else ''}"
+    return f"the search ended at {finding.high:,.0f}: {because}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,10 @@ def compare(pairs: Sequence[Pair], targets: Targets, seed: int) -> Comparison:
     cpu = _metric(
         "cpu", "µs/tx", [_cpu_us(s) for s in a], [_cpu_us(s) for s in b], judged=cpu_target is not None
     )
+    parts = [
+        _metric(name, unit, [figure(s) for s in a], [figure(s) for s in b], judged=False)
+        for name, unit, figure in _PARTS
+    ]
     histograms = {
         "response": _merged([_paced(s).response for s in a], [_paced(s).response for s in b]),
         "service": _merged([_paced(s).service for s in a], [_paced(s).service for s in b]),
@@ -81,7 +85,7 @@ def compare(pairs: Sequence[Pair], targets: Targets, seed: int) -> Comparison:
     tails = [_percentile(histograms["response"], percent, seed) for percent in TAIL_PERCENTILES]
     success = (_success(a), _success(b))
     return Comparison(
-        metrics=[throughput, latency, mean, *tails, memory, cpu],
+        metrics=[throughput, latency, mean, *tails, memory, cpu, *parts],
         judgements=[
             _judge(throughput, targets.throughput_loss),
             _judge(latency, targets.latency_increase, targets.latency_floor_ms),
@@ -94,6 +98,16 @@ def compare(pairs: Sequence[Pair], targets: Targets, seed: int) -> Comparison:
         wal_bytes=(_wal_bytes(a), _wal_bytes(b)),
         failures={"A": _failures(a), "B": _failures(b)},
     )
+
+
+def worker_share(slots: Sequence[Slot]) -> float:
+    """Share of the time at saturation in which the worker itself was at work; NaN where none ran.
+
+    Near 1 the client process is what limits: the server was not loaded as far as it goes.
+    """
+    loops = [_saturated(slot) for slot in slots]
+    seconds = sum(loop.seconds for loop in loops)
+    return sum(loop.cpu_s for loop in loops) / seconds if seconds else math.nan
 
 
 def slot_json(slot: Slot) -> dict[str, Any]:
@@ -197,6 +211,24 @@ def _cpu_us(slot: Slot) -> float:
     loop = _saturated(slot)
     spent = math.nan if loop.backend_cpu_s is None else loop.cpu_s + loop.backend_cpu_s
     return 1e6 * spent / loop.transactions if loop.transactions else math.nan
+
+
+def _worker_cpu_us(slot: Slot) -> float:
+    loop = _saturated(slot)
+    return 1e6 * loop.cpu_s / loop.transactions if loop.transactions else math.nan
+
+
+def _backend_mb(slot: Slot) -> float:
+    return math.nan if slot.result.backend_bytes is None else slot.result.backend_bytes / 1e6
+
+
+_PARTS: tuple[tuple[str, str, Callable[[Slot], float]], ...] = (
+    ("worker memory", "MB", lambda slot: slot.result.worker_bytes / 1e6),
+    ("backend memory", "MB", _backend_mb),
+    ("worker cpu", "µs/tx", _worker_cpu_us),
+    ("backend cpu", "µs/tx", lambda slot: _cpu_us(slot) - _worker_cpu_us(slot)),
+)
+"""What memory and CPU are made of: by process, shown and not judged."""
 
 
 def _success(slots: Sequence[Slot]) -> tuple[int, int]:

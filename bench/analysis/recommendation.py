@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,11 +85,32 @@ def conditions(finding: Finding, *without: str) -> str:
 _SELF_EVIDENT = ("repository", "strategy")
 
 
-def smallest_sufficient(findings: Sequence[Finding], key: str) -> tuple[Finding, Finding]:
+WIDEST = 0.25
+"""A figure whose interval reaches farther than such a share of it to either side decides nothing."""
+AS_MUCH = 0.9
+
+
+def is_certain(finding: Finding) -> bool:
+    """Whether a positive figure's interval is narrow enough to choose by it."""
+    return finding.low >= (1 - WIDEST) * finding.value > 0 and finding.high <= (1 + WIDEST) * finding.value
+
+
+def smallest_sufficient(findings: Sequence[Finding], key: str) -> tuple[Finding, Finding] | None:
     """(the smallest setting that gives as much as any, the one that gives most); more is better.
 
-    As much: its interval reaches up to 90 % of the lower end of the best.
+    As much: the interval of its ratio to the best lies above 90 %. None if the best one is not certain:
+    where a figure is that wide, the best is whichever luck made it.
     """
     ordered = sorted(findings, key=lambda finding: float(finding.at[key]))
     best = max(ordered, key=lambda finding: finding.value)
-    return next(f for f in ordered if f.low >= 0.9 * best.low or f is best), best
+    if not is_certain(best):
+        return None
+    return next(finding for finding in ordered if finding is best or _is_as_much(finding, best)), best
+
+
+def _is_as_much(finding: Finding, best: Finding) -> bool:
+    if not is_certain(finding):
+        return False
+    ratio = math.log(finding.value / best.value)
+    down = math.hypot(math.log(finding.value / finding.low), math.log(best.high / best.value))
+    return ratio - down >= math.log(AS_MUCH)

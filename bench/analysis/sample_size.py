@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 
 from bench.analysis.statistics import Impact, wilson
+from bench.measuring.latency import PRINTED_BEYOND
 
-PRINTED_BEYOND = 10
-"""A percentile is printed if so many values lie beyond it …"""
-INTERVAL_BEYOND = 30
-"""… and is given an interval if so many do."""
 _MOST_PAIRS = 1_000_000
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from bench.measuring.latency import Merged
+from bench.measuring.latency import INTERVAL_BEYOND, Merged
 
 CONFIDENCE = 0.95
 POWER = 0.8
@@ -95,10 +95,10 @@ def paired_impact(a: Sequence[float], b: Sequence[float]) -> Impact:
 
 
 def percentile_impact(a: Merged, b: Merged, percent: float, seed: int) -> Impact | None:
-    """Impact on a percentile of the merged slots; None where too few values lie beyond it."""
-    before, after = a.percentile_us(percent), b.percentile_us(percent)
-    if math.isnan(before) or math.isnan(after):
+    """Impact on a percentile of the merged slots; None where too few values lie beyond it for an interval."""
+    if min(a.beyond(percent), b.beyond(percent)) < INTERVAL_BEYOND:
         return None
+    before, after = a.percentile_us(percent), b.percentile_us(percent)
     pairs = len(a.counts)
     chosen = np.random.default_rng(seed).integers(0, pairs, size=(_RESAMPLES, pairs))
     weights = np.stack([np.bincount(row, minlength=pairs) for row in chosen]).astype(float)

@@ -48,11 +48,11 @@ class Speed(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
 
 
 class _Written:
-    """The result on disk while it grows: after a pair, at most every 10 s, and at the end."""
+    """The result on disk while it grows: after the first pair, then every 10 s at most, and at the end."""
 
     def __init__(self, path: Path, content: dict[str, Any], section: Section) -> None:
         self._path, self._content, self._section = path, content, section
-        self._last = time.monotonic()
+        self._last = -_WRITTEN_EVERY_S
         self._started = time.time()
 
     def soon(self) -> None:

@@ -111,6 +111,8 @@ def _print_cells(cells: Sequence[Cell], path: Path, out: Console) -> None:
     for cell in cells:
         if cell.error:
             out.print(cell_line(cell), highlight=False, soft_wrap=True, markup=False)
+        for why in cell.result.doubts if cell.result else ():
+            out.print(f"{cell.trial}: {why}", highlight=False, soft_wrap=True, markup=False)
     out.print(f"result: {path}", highlight=False, soft_wrap=True)
 
 

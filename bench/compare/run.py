@@ -174,7 +174,10 @@ def _control(compared: Compared) -> str:
     line = next((line for line in compared.lines if line.before.name == "throughput of A"), None)
     if line is None or line.change not in (Change.BETTER, Change.WORSE) or math.isnan(line.effect):
         return ""
+    whose = (
+        "the machine's, or of changes that were not committed" if commit.endswith("+") else "the machine's"
+    )
     return (
         f"the same code in arm A ({a.settings.get('a')}) differs by {line.effect:+.1%} "
-        f"[{line.low:+.1%}, {line.high:+.1%}] between the runs: so much is the machine's"
+        f"[{line.low:+.1%}, {line.high:+.1%}] between the runs: so much is {whose}"
     )

@@ -23,6 +23,7 @@ from bench.load.worker import prepare, run_slot
 from bench.oracle.invariants import Verification
 from bench.oracle.verify import verify
 from logger.database import connect, mapped_errors, prepare_schema, register_device
+from logger.errors import DatabaseUnreachable
 from plcsim.config import DeviceConfig
 from plcsim.errors import PlcsimError
 
@@ -43,9 +44,20 @@ def bench_schema(
                 register_device(connection, config)
         yield schema
     finally:
-        with mapped_errors():
-            monitor.execute("SET client_min_messages = error; SET statement_timeout = 0")
-            monitor.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
+        try:
+            _drop(monitor, schema)
+        except DatabaseUnreachable:  # lost meanwhile: by a fault of the run, or the server was restarted
+            with connect(conninfo) as fresh:
+                _drop(fresh, schema)
+
+
+def _drop(connection: Connection[Any], schema: str) -> None:
+    """Drop a schema; whoever still works in it (the backend of a killed worker) is waited for."""
+    with mapped_errors():
+        connection.execute(
+            "SET client_min_messages = error; SET statement_timeout = 0; SET lock_timeout = '60s'"
+        )
+        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
 
 
 @dataclass
@@ -72,6 +84,12 @@ class Arm:
     def is_ours(self) -> bool:
         """Whether the oracle knows the tables, so that history rows can be counted."""
         return parse_arm(self.repository).is_ours
+
+    @property
+    def expects_hot(self) -> bool:
+        """Whether its updates should stay on their page (HOT): not if a setting of its own may prevent it."""
+        settings = parse_arm(self.repository).settings
+        return settings.index is None and settings.fillfactor is None
 
     def verify(self, conninfo: str) -> Verification:
         """Check everything in the arm's schema; no slot may run meanwhile. Raises DatabaseError."""

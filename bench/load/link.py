@@ -66,7 +66,11 @@ class Link:
         self.found_scans: int = 0
         self.in_doubt: int = 0
         """Transactions of an arm that is not ours of which nobody knows, since this was asked last."""
-        self.open()
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def is_open(self) -> bool:
@@ -121,7 +125,7 @@ class Link:
             self.connections.close()
 
     def backends(self) -> list[int]:
-        """Process ids of our connections' backends; of a pool, each is asked to report its statistics."""
+        """Process ids of our connections' backends."""
         return [connection.info.backend_pid for connection in self._all(flush=False)]
 
     def flush_statistics(self) -> None:
@@ -141,21 +145,22 @@ class Link:
 
     def _all(self, flush: bool) -> list[Connection[Any]]:
         """All our connections; those of a pool are taken out of it for a moment."""
-        pool = self.pool
-        if pool is None:
-            assert isinstance(self.connections, Connection)
+        if isinstance(self.connections, Connection):
             taken = [self.connections]
-        else:
-            taken = [pool.getconn() for _ in range(pool.size)]
-        try:
             if flush:
-                for connection in taken:
-                    connection.execute("SELECT pg_stat_force_next_flush()")
+                _flush(taken)
+            return taken
+        pool, taken = self.pool, []
+        assert pool is not None
+        try:
+            for _ in range(pool.size):
+                taken.append(pool.getconn())
+            if flush:
+                _flush(taken)
         finally:
-            if pool is not None:
-                for connection in taken:
-                    pool.putconn(connection)
-                pool.take_waits_ns()
+            for connection in taken:
+                pool.putconn(connection)
+            pool.take_waits_ns()
         return taken
 
     def _connected(self) -> Connection[Any] | TimedPool:
@@ -175,3 +180,8 @@ class Link:
         if isinstance(connections, Connection):
             return not connections.closed and connections.info.transaction_status.name == "IDLE"
         return True
+
+
+def _flush(connections: list[Connection[Any]]) -> None:
+    for connection in connections:
+        connection.execute("SELECT pg_stat_force_next_flush()")

@@ -6,6 +6,7 @@ calls, so that caches, prepared statements and memory belong to its arm.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import time
@@ -140,6 +141,13 @@ class Worker:
 _worker: Worker | None = None
 
 
+@atexit.register  # a pool that the interpreter finds open at its end may wait for its threads
+def close() -> None:
+    """Close the worker's connection or pool."""
+    if _worker is not None:
+        _worker.link.close()
+
+
 def prepare(settings: WorkerSettings) -> WorkerInfo:
     """Connect and get ready; called in each worker process, and again for other settings."""
     global _worker
@@ -152,9 +160,3 @@ def run_slot(request: SlotRequest) -> SlotResult:
     """Run a slot in the prepared worker."""
     assert _worker is not None
     return _worker.run(request)
-
-
-def close() -> None:
-    """Close the worker's connection."""
-    if _worker is not None:
-        _worker.link.close()

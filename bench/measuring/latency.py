@@ -17,8 +17,10 @@ from hdrh.histogram import HdrHistogram
 from numpy.typing import NDArray
 
 LOWEST_US, HIGHEST_US, DIGITS = 1, 60_000_000, 3
-_ENOUGH_BEYOND = 10
-"""A percentile is printed only if so many values lie beyond it (notes on slot percentiles)."""
+PRINTED_BEYOND = 10
+"""A percentile is printed only if so many values lie beyond it …"""
+INTERVAL_BEYOND = 30
+"""… and is given an interval only if so many do: of fewer, resampled slots say too little."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,13 @@ class Merged:
         self.mean_us = sum(s.sum_us for s in slots) / self.count if self.count else math.nan
         self.max_us = max(s.max_us for s in slots)
 
+    def beyond(self, percent: float) -> int:
+        """How many values lie beyond the percentile."""
+        return self.count - int(_rank(percent, self.count))
+
     def percentile_us(self, percent: float) -> float:
         """Value at the rank ceil(p·n), at most the maximum; NaN where too few values lie beyond it to say."""
-        if self.count - _rank(percent, self.count) < _ENOUGH_BEYOND:
+        if self.beyond(percent) < PRINTED_BEYOND:
             return math.nan
         value = self.weighted_percentiles_us(percent, np.ones((1, len(self.counts))))[0]
         return min(float(value), self.max_us)

@@ -27,7 +27,8 @@ from bench.load.server import bench_server, growing_wal
 from bench.load.slots import Pair, run_pairs, slot_order
 from bench.load.work import SlotRequest, WorkerSettings
 from bench.measuring.environment import environment
-from bench.oracle.invariants import INVARIANTS, Verification
+from bench.oracle.invariants import Verification
+from bench.quick.doubts import client_limits, clipped, doubts, not_checked, own_bloat, violations
 from bench.quick.result import BATCH_SIZES, PAIR_S, BatchSize, QuickResult, QuickSettings, quick_json
 from logger.database import connect, mapped_errors
 from logger.errors import DatabaseRefused
@@ -75,11 +76,12 @@ def run_quick(settings: QuickSettings, progress: Progress = lambda what, seconds
             batch_sizes = _batch_sizes(arms, settings, monitor, progress) if settings.extras else []
             verifications = _verified(conninfo, arms)
             progress("verify", 6.0)
-            invalid = _doubts(arms, pairs, verifications)
-            notes += _not_checked(arms, verifications)
+            invalid = doubts(arms, pairs, verifications)
+            notes += not_checked(arms, verifications) + own_bloat(arms, pairs) + client_limits(pairs)
         concurrency = _concurrency(settings, conninfo, monitor, clone, progress) if settings.extras else {}
     comparison = compare(pairs, settings.targets, settings.seed)
-    invalid += _violations(verifications, concurrency)
+    invalid += violations(verifications, concurrency)
+    notes += clipped(comparison)
     outcome = overall(comparison.judgements, invalid)
     result = QuickResult(
         settings, comparison, batch_sizes, concurrency, verifications, invalid, outcome, {}, notes
@@ -186,52 +188,5 @@ def _verified(conninfo: str, arms: tuple[Arm, Arm]) -> dict[str, Verification]:
         return {name: future.result() for name, future in futures.items()}
 
 
-def _violations(verifications: dict[str, Verification], concurrency: dict[str, Concurrency]) -> list[str]:
-    found = [
-        f"arm {name}: {verification.violations} violations of the invariants"
-        for name, verification in verifications.items()
-        if verification.violations
-    ]
-    return found + [
-        f"{check.writers} concurrent writers through {name}: {check.verification.violations} violations"
-        for name, check in concurrency.items()
-        if check.verification.violations
-    ]
-
-
 def _per_second(loop: Any) -> float:
     return float(loop.per_second)
-
-
-def _doubts(arms: tuple[Arm, Arm], pairs: list[Pair], verifications: dict[str, Verification]) -> list[str]:
-    """Why the run may not be believed: disturbed slots, or a database that holds other rows than we sent."""
-    doubts = [
-        f"pair {index + 1} was disturbed: {'; '.join(pair.disturbed)}"
-        for index, pair in enumerate(pairs)
-        if pair.disturbed
-    ]
-    for arm in arms:
-        found = verifications[arm.name].rows
-        if arm.is_ours and found != arm.rows:
-            doubts.append(f"arm {arm.name} stored {arm.rows:,} history rows, the database holds {found:,}")
-    return doubts
-
-
-def _not_checked(arms: tuple[Arm, Arm], verifications: dict[str, Verification]) -> list[str]:
-    """What nobody has checked of an arm that is not ours."""
-    notes = []
-    for arm in arms:
-        if arm.is_ours:
-            continue
-        own = {name: c for name, c in verifications[arm.name].checks.items() if name not in INVARIANTS}
-        checked = [name for name, check in own.items() if not check.not_applicable]
-        notes.append(
-            f"arm {arm.name}: I1 to I6 are not checked, for the oracle knows only our tables; checked was: "
-            f"{', '.join(checked)}"
-        )
-        notes += [
-            f"arm {arm.name}: {name} not checked: {check.not_applicable}"
-            for name, check in own.items()
-            if check.not_applicable
-        ]
-    return notes

@@ -36,6 +36,7 @@ from bench.replay.recording import Recording
 from bench.replay.result import Played, fill
 from bench.section import Section
 from logger.database import connect, mapped_errors
+from logger.scan import Text
 from plcsim.errors import InputError
 
 FEWEST_SCANS = 20
@@ -221,16 +222,19 @@ def _verify(arm: _Arm, recording: Recording, conninfo: str, section: Section) ->
 
 
 def _check_recorded(check: OwnCheck, connection: Connection[Any], recording: Recording, played: Any) -> None:
-    size, row = recording.parameters, 0
+    size, row, texts = recording.parameters, 0, 0
     for rows in history_chunks(connection, recording.config.device.device_id, 1):
         places = np.arange(row, row + len(rows))
         row += len(rows)
         known = places[places < size * len(played)]
         scan, column = played[known // size], known % size
         stored = rows[: len(known)]
-        wrong = (stored["quality"] != recording.quality[scan, column]) | ~np.isclose(
-            stored["value"], recording.values[scan, column], rtol=0, atol=0, equal_nan=True
+        wrong = (stored["quality"] != recording.quality[scan, column]) | ~_equal(
+            stored["value"], recording.values[scan, column]
         )
+        for i in np.flatnonzero(stored["text_bytes"] >= 0):
+            texts += 1
+            wrong[i] |= Text(int(column[i]), stored["text"][i]) not in recording.texts.get(int(scan[i]), ())
         check.checked += len(known)
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
@@ -243,6 +247,13 @@ def _check_recorded(check: OwnCheck, connection: Connection[Any], recording: Rec
         check.violated(
             f"{len(played):,} scans of {size} values were stored, the history holds {row:,} values"
         )
+    due = sum(len(recording.texts.get(int(scan), ())) for scan in played) if recording.texts else 0
+    if texts != due:
+        check.violated(f"the history holds {texts:,} texts of {due:,}", abs(texts - due))
+
+
+def _equal(a: Any, b: Any) -> Any:
+    return (a == b) | (np.isnan(a) & np.isnan(b))
 
 
 def _seconds_flat_out(recording: Recording) -> float:

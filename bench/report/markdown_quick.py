@@ -21,6 +21,10 @@ def quick_blocks(result: dict[str, Any]) -> Iterator[str]:
     yield "".join(f"- {in_cell(line)}\n" for line in lines)
     yield _plant(result)
     yield _metrics(result).to_markdown()
+    for arm, counts in result.get("failures", {}).items():
+        if counts:
+            shown = ", ".join(f"{count} × {kind}" for kind, count in counts.items())
+            yield f"Arm {arm} did not store: {in_cell(shown)}.\n"
     if result["parameters_per_scan"]:
         yield _sizes(result["parameters_per_scan"]).to_markdown()
     for name, check in result["concurrency"].items():

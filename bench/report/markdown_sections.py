@@ -9,6 +9,7 @@ from bench.analysis.conclusion import Conclusion
 from bench.analysis.finding import Finding
 from bench.analysis.recommendation import Recommendation
 from bench.analysis.verdict import Judgement
+from bench.report.sections import VALUE_CHECKS
 from bench.report.table import Table, in_cell
 
 _MOST_FINDINGS = 200
@@ -60,7 +61,7 @@ def verification_table(name: str, data: dict[str, Any]) -> Table:
 
 
 def _verified(name: str, data: dict[str, Any]) -> str:
-    checked = data["invariants"].get("I4", {}).get("checked", 0)
+    checked = sum(data["invariants"].get(key, {}).get("checked", 0) for key in VALUE_CHECKS)
     return f"oracle, {name}: {checked:,} values checked, {data['violations']:,} violations"
 
 

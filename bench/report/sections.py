@@ -15,6 +15,8 @@ from bench.oracle.invariants import Verification
 from bench.report.verification import verification_table
 from bench.section import Section
 
+VALUE_CHECKS = ("I4", "recorded")
+"""The checks that compare values: with the truth, or with a recording that was played."""
 OUTCOME_COLOURS = {
     Outcome.PASS: "bold green",
     Outcome.FAIL: "bold red",
@@ -67,8 +69,10 @@ def verified_in_words(name: str, verification: Verification) -> str:
     """What the oracle found in one schema, in a line."""
     checks = verification.checks.values()
     held = " ".join(check.invariant for check in checks if not check.violations and not check.not_applicable)
-    values = f"{verification.checks['I4'].checked:,} values checked, " if "I4" in verification.checks else ""
-    return f"{name}: {values}{verification.violations:,} violations ({held or 'none'} hold)"
+    values = sum(check.checked for key, check in verification.checks.items() if key in VALUE_CHECKS)
+    return (
+        f"{name}: {values:,} values checked, {verification.violations:,} violations ({held or 'none'} hold)"
+    )
 
 
 def print_conclusion(conclusion: Conclusion, console: Console, path: str) -> None:

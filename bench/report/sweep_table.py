@@ -38,22 +38,22 @@ _FIGURES = (
     "offered/s",
     "achieved/s",
     "stored",
-    "p50 [ms]",
-    "p99 [ms]",
-    "lag p99",
-    "commit p99",
+    "p50",
+    "p99",
+    "lag",
+    "commit",
     "waiting",
-    "CPU [%]",
+    "CPU %",
     "MB",
-    "WAL/value",
-    "violations",
+    "WAL",
+    "viol.",
 )
 _NOTE = (
-    "Exploratory: no cell is judged. offered and achieved: history rows due, and committed inside the "
-    "window, with the 95 % interval over its runs where there are several. stored: of the scans that were "
-    "due. p50, p99: of the response, due to commit. lag: due to start. waiting: most scans in the spool. CPU "
-    "and private memory: of each process that stores. WAL: bytes. <: too few values for a percentile, the "
-    "maximum. clipped: longer than a minute, and counted as one."
+    "Exploratory: no cell is judged. offered, achieved: history rows due, and committed inside the window, "
+    "with the 95 % interval over its runs where there are several. stored: of the scans that were due. "
+    "p50, p99: of the response, due to commit [ms]. lag: due to start, commit: of a transaction, both p99 "
+    "[ms]. <: too few values for a percentile, the maximum. waiting: most scans in the spool. CPU, MB of "
+    "private memory: of each process that stores. WAL: bytes a value. viol.: of the invariants."
 )
 
 

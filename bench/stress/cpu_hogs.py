@@ -14,6 +14,7 @@ from bench.load.slots import slot_order
 from bench.load.work import Loop
 from bench.load.workload import SlotRequest, WorkerSettings
 from bench.measuring.latency import Merged
+from bench.measuring.resources import process_use
 from bench.oracle.verify import verify
 from bench.report.table import Table
 from bench.section import Section
@@ -64,6 +65,7 @@ def run(bench: Stress, section: Section) -> None:
             section.figures.update(
                 {
                     "hogs": hogs.count,
+                    "hogs_cpu_s": round(sum(use.cpu_s for use in map(process_use, hogs.pids) if use), 2),
                     "cores": cores,
                     "rate_per_s": rate,
                     "per_s": {f"{name}, {_state(s)}": each.per_second for (name, s), each in seen.items()},
@@ -150,7 +152,7 @@ def _report(
 def _row(section: Section, arm: Arm, state: bool, seen: _Seen, hogs: int, parameters: int) -> tuple[str, ...]:
     mean, low, high = mean_interval(seen.per_second)
     at = {
-        "repository": arm.repository, "connections": 1, "rows": "disjoint", "parameters": parameters,
+        "repository": arm.repository, "parameters": parameters,
         "hogs": hogs if state else 0,
     }  # fmt: skip
     cell = f"{NAME}: {_state(state)}"

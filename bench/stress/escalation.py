@@ -15,6 +15,7 @@ from psycopg import Connection
 
 from bench.analysis.breaking_point import BreakingPoint, Search
 from bench.analysis.finding import Finding
+from bench.load.arms import growing_wal
 from bench.report.table import Table
 from bench.section import Section
 from bench.stress.context import Stress
@@ -32,6 +33,8 @@ _UNITS: dict[str, str] = {
     "parameters": "parameters a scan",
     "connections": "connections",
 }
+_WAL_SEGMENTS = 60
+"""Of 16 MB, made beforehand: else the server makes them in the middle of somebody's commit."""
 _OVERHEAD_S = 1.0
 """Of a probe beside its window."""
 _USUAL_PROBES = 14
@@ -47,18 +50,28 @@ def run(bench: Stress, section: Section) -> None:
     """Find every limit of every arm. Raises PlcsimError."""
     found: dict[tuple[str, str], BreakingPoint] = {}
     with bench.server() as server, server.connect() as monitor:
+        monitor.execute("SET statement_timeout = 0")  # a checkpoint takes as long as it takes
+        with growing_wal(server.conninfo, _WAL_SEGMENTS if server.is_own else 0) as grown:
+            grown.result()
         for resource in bench.plan.escalation.resources:
             for arm in bench.distinct_arms:
+                if server.is_own:
+                    monitor.execute(
+                        "CHECKPOINT"
+                    )  # none falls into a window, and the log's files are used again
                 found[resource, arm] = _escalate(bench, section, server, monitor, resource, arm)
-                _note(section, found)
+                _note(section, found, bench.plan.escalation.tolerance)
 
 
-def search(plan: EscalationPlan, resource: Resource) -> Search:
-    """The search of a resource's limit."""
+def search(plan: EscalationPlan, resource: Resource, free_connections: int | None = None) -> Search:
+    """The search of a resource's limit; of connections among so many, where the server is not ours."""
+    connections = plan.most_connections
+    if free_connections is not None:
+        connections = max(1, min(connections, free_connections))
     start, most = {
         "rate": (plan.start_rate_per_s, math.inf),
         "parameters": (float(plan.start_parameters), float(plan.most_parameters)),
-        "connections": (float(plan.start_connections), float(plan.most_connections)),
+        "connections": (float(min(plan.start_connections, connections)), float(connections)),
     }[resource]
     return Search(
         start,
@@ -79,7 +92,7 @@ def _escalate(
     probes = section.figures.setdefault("probes", {}).setdefault(resource, {}).setdefault(arm, [])
     machines = range(plan.escalation.rate_connections if resource == "rate" else 0)
     configs = [crowd_machine(i, plan.parameters, shared=False) for i in machines]
-    looking = search(plan.escalation, resource)
+    looking = search(plan.escalation, resource, server.spare_connections())
     with server.schema("escalation", configs, arm) as schema:
         holdings = Holdings(section, server, schema, arm)
         with load(resource, arm, plan, server, monitor, schema) as (level_of, crowd):
@@ -106,14 +119,35 @@ def _probe_json(level: float, measured: Measured) -> dict[str, Any]:
     }
 
 
-def _note(section: Section, found: dict[tuple[str, str], BreakingPoint]) -> None:
+def _note(section: Section, found: dict[tuple[str, str], BreakingPoint], tolerance: float) -> None:
     """Enter what is known so far."""
     section.figures["breaking_points"] = [
         {"resource": resource, "repository": arm, **point.to_json()}
         for (resource, arm), point in found.items()
     ]
     section.findings = [limit_of(resource, arm, point) for (resource, arm), point in found.items()]
-    section.tables = [_table(found)]
+    section.tables = [_table(found, tolerance)]
+    ratios = limit_ratios(found)
+    if ratios:
+        section.figures["ratios"] = [
+            {"resource": resource, "share_low": low, "share_high": high} for resource, low, high in ratios
+        ]
+        rows = [(_UNITS[resource], f"{low:.0%} to {high:.0%}") for resource, low, high in ratios]
+        note = "From B's lower end over A's upper end to the other way round."
+        section.tables.append(Table("B's limit as a share of A's", ("grew", "share"), list(rows), note))
+
+
+def limit_ratios(found: dict[tuple[str, str], BreakingPoint]) -> list[tuple[str, float, float]]:
+    """(resource, lowest, highest) of B's limit as a share of A's, where both were reached."""
+    ratios = []
+    for resource in dict.fromkeys(resource for resource, _ in found):
+        points = [point for (name, _), point in found.items() if name == resource and point.limit_reached]
+        if len(points) == 2 and all(point.last_good > 0 for point in points):
+            a, b = points
+            assert a.first_bad is not None
+            assert b.first_bad is not None
+            ratios.append((resource, b.last_good / a.first_bad, b.first_bad / a.last_good))
+    return ratios
 
 
 def limit_of(resource: str, arm: str, point: BreakingPoint) -> Finding:
@@ -136,7 +170,15 @@ def limit_of(resource: str, arm: str, point: BreakingPoint) -> Finding:
     )
 
 
-def _table(found: dict[tuple[str, str], BreakingPoint]) -> Table:
+def _said_of(point: BreakingPoint, tolerance: float) -> str:
+    """Whether the limit was reached, and how well it is known."""
+    if not point.limit_reached or point.first_bad is None:
+        return "no: at least what held"
+    is_wide = point.is_exhausted and point.first_bad > (1 + tolerance) * point.last_good + 1
+    return "yes, but no probes were left to narrow it down" if is_wide else "yes"
+
+
+def _table(found: dict[tuple[str, str], BreakingPoint], tolerance: float) -> Table:
     rows = [
         (
             _UNITS[resource],
@@ -145,7 +187,7 @@ def _table(found: dict[tuple[str, str], BreakingPoint]) -> Table:
             f"{point.first_bad:,.0f} ({point.confirmed_bad}×)" if point.first_bad else "—",
             point.rule or "—",
             point.cause or "—",
-            "yes" if point.limit_reached else "no: at least what held",
+            _said_of(point, tolerance),
         )
         for (resource, arm), point in found.items()
     ]

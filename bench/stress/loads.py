@@ -59,6 +59,8 @@ class RateLoad:
     def __init__(self, bed: _Bed) -> None:
         self._bed = bed
         bed.crowd.resize(bed.plan.rate_connections)
+        bed.crowd.run(bed.plan.settle_s)
+        bed.server.analyze(bed.schema)
 
     def try_level(self, level: float) -> Measured:
         window, pressure = self._bed.measure(level)
@@ -76,6 +78,8 @@ class ParametersLoad:
         with bed.server.connect(bed.schema) as connection:
             register_devices(connection, [crowd_machine(0, parameters, shared=False)])
         bed.crowd.resize(1, parameters=parameters)
+        bed.crowd.run(bed.plan.settle_s, 1 / bed.plan.interval_s)
+        bed.server.analyze(bed.schema)
         window, pressure = bed.measure(1 / bed.plan.interval_s)
         return observed(window, pressure, bed.criteria), window, pressure
 
@@ -105,6 +109,7 @@ class ConnectionsLoad:
             with self._bed.server.connect(self._bed.schema) as connection:
                 register_devices(connection, [crowd_machine(i, self._parameters, shared=False) for i in new])
             self._registered = connections
+            self._bed.server.analyze(self._bed.schema)
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def short_plan() -> StressPlan:
         ),
         storm=StormPlan(waves=5),
         pool_exhaustion=PoolPlan(sizes=[1, 4, 16], seconds=1.5, fault_s=2.0),
-        memory_pressure=MemoryPressurePlan(before_s=2.0, after_s=30.0, seconds=2.0, address_space_mb=[4, 0]),
+        memory_pressure=MemoryPressurePlan(before_s=2.0, after_s=30.0, seconds=4.0, address_space_mb=[4, 0]),
         full_disk=FullDiskPlan(before_s=2.0, after_s=30.0, seconds=2.0),
         slow_disk=SlowDiskPlan(
             before_s=2.0, after_s=20.0, seconds=2.0, fsync_delays_ms=[5.0, 50.0], pairs=2, slot_s=0.5

@@ -26,6 +26,7 @@ class LoggingPlan(PlanPart):
 class MemoryPressurePlan(LoggingPlan):
     """Too little address space for the logger, then for its server process; too few descriptors."""
 
+    interval_s: Interval = 0.02
     seconds: Seconds = 10.0
     """How long each pressure lasts."""
     address_space_mb: list[Annotated[int, Field(ge=0)]] = Field(default=[64, 4, 0], min_length=1)

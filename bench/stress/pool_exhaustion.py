@@ -26,7 +26,14 @@ from bench.stress.crowd_worker import CrowdSettings, crowd_machine
 from bench.stress.holdings import Holdings
 from bench.stress.outage import Outage, outage_of
 from bench.stress.plan import StressPlan
-from bench.stress.pool_report import Sized, outages_table, pool_finding, recovery_finding, sizes_table
+from bench.stress.pool_report import (
+    Sized,
+    outages_table,
+    pool_finding,
+    recovery_finding,
+    recovery_judged,
+    sizes_table,
+)
 from bench.stress.server import NotMeasured, Server
 from bench.stress.window import pool_waits, window_of
 from plcsim.errors import PlcsimError
@@ -92,6 +99,7 @@ def _with_pool(bench: Stress, server: Server, schema: str, arm: str, size: int) 
     with crowd(settings, 1) as writers:
         writers.resize(part.demand, connected=False)
         writers.run(min(1.0, part.seconds))
+        server.analyze(schema)
         run = writers.run(part.seconds)
         window = window_of(run.attempts, run.schedule)
         return Sized(arm, size, window, pool_waits(run.attempts, run.schedule)), writers
@@ -208,6 +216,8 @@ def _note(
         *(pool_finding(one, part.demand, seed) for one in sizes),
         *(recovery_finding(fault, arm, outage) for fault, arm, outage in outages),
     ]
+    target = bench.targets.recovery_s
+    section.judgements = [recovery_judged(fault, arm, outage, target) for fault, arm, outage in outages]
     tables: list[Table] = []
     if sizes:
         tables.append(sizes_table(sizes, part.demand))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.analysis.finding import Finding
 from bench.analysis.percentile_interval import percentile_interval
+from bench.analysis.verdict import Judgement, judge_most
 from bench.measuring.latency import Latencies
 from bench.report.table import Table
 from bench.stress.outage import LATE_MS, Outage
@@ -37,6 +38,12 @@ def recovery_finding(fault: str, arm: str, outage: Outage) -> Finding:
     value = math.nan if outage.recovered_s is None else outage.recovered_s
     at = {"fault": fault, "repository": arm}
     return Finding("recovery_s", value, math.nan, math.nan, "s", f"pool_exhaustion {fault} {arm}", at)
+
+
+def recovery_judged(fault: str, arm: str, outage: Outage, target_s: float) -> Judgement:
+    """Whether it recovered soon enough; open if nobody saw the end of it."""
+    value = math.nan if outage.recovered_s is None else outage.recovered_s
+    return judge_most(f"recovery ({fault}, {arm})", value, value, value, target_s, "s")
 
 
 def sizes_table(sizes: list[Sized], demand: int) -> Table:

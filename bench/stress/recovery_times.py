@@ -101,7 +101,8 @@ def _back_s(at: NDArray[np.int64], level: float, first_ns: int | None, ended_ns:
     """After the first success: else a backlog that is stored at once would count for the silence before."""
     if first_ns is None or level == 0:
         return math.inf
-    low = np.flatnonzero(_rates(at, first_ns, now_ns) < SHARE * level)
+    # a second of a steady schedule holds one scan more or less, as its edges fall
+    low = np.flatnonzero(_rates(at, first_ns, now_ns) < SHARE * level - 1 / WINDOW_S)
     back_ns = first_ns
     if len(low):
         # the window after the last low one may begin in silence and reach into a backlog's end

@@ -24,7 +24,18 @@ from logger.errors import DatabaseError
 from plcsim.config import DeviceConfig
 from plcsim.errors import PlcsimError
 
+_FREE_CONNECTIONS = """
+SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+    - count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"""
+_LEFT_TO_OTHERS = 10
 _ENDS_S = 30.0
+_ANALYZED = (
+    "devices",
+    "component_parameters",
+    "logging_streams",
+    "parameter_value_history",
+    "process_data_points",
+)
 
 StopMode = Literal["smart", "fast", "immediate"]
 
@@ -122,6 +133,7 @@ class Server:
                 prepare_schema(connection, schema)
                 register_devices(connection, configs)
                 parse_arm(arm).prepare_schema(connection, schema)
+            self.analyze(schema)
             yield schema
         finally:
             may_be_down = suppress(DatabaseError) if self.is_own else nullcontext()
@@ -129,6 +141,22 @@ class Server:
                 connection.execute("SET statement_timeout = 0; SET lock_timeout = '60s'")
                 drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE")
                 connection.execute(drop.format(sql.Identifier(schema)))
+
+    def spare_connections(self) -> int | None:
+        """How many connections we may take of a given server so that others still find one; None: all of
+        our own."""
+        if self.is_own:
+            return None
+        with self.connect() as connection, mapped_errors():
+            row = connection.execute(_FREE_CONNECTIONS).fetchone()
+        return max(0, int(row[0]) - _LEFT_TO_OTHERS) if row else 0
+
+    def analyze(self, schema: str) -> None:
+        """Give the planner statistics, as autovacuum does on a server that is not ours for a minute: without
+        them it joins a thousand parameters row by row."""
+        with self.connect(schema) as connection, mapped_errors():
+            for table in _ANALYZED:
+                connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(schema, table)))
 
     def wait_until_up(self, seconds: float = _ENDS_S) -> None:
         """Wait until it takes connections; raises PlcsimError if it does not."""

@@ -139,7 +139,7 @@ def _throughput(bench: Stress, section: Section, server: Server) -> None:
             for arm in arms:
                 value, low, high = mean_interval(reached[arm.name])
                 at = {
-                    "repository": arm.repository, "connections": 1, "rows": "disjoint",
+                    "repository": arm.repository,
                     "parameters": parameters, "flush_delay_ms": delay_ms,
                 }  # fmt: skip
                 cell = f"{NAME}: flush +{delay_ms:g} ms"

@@ -27,7 +27,7 @@ from bench.stress.crowd import Crowd, crowd
 from bench.stress.crowd_worker import CrowdSettings, crowd_machine
 from bench.stress.holdings import Holdings
 from bench.stress.plan import Rows, StressPlan
-from bench.stress.server import Server
+from bench.stress.server import NotMeasured, Server
 from bench.stress.window import Window, window_of
 
 NAME = "storm"
@@ -110,7 +110,8 @@ def _storms_of(
     storms: list[Storm],
 ) -> None:
     plan, shared = bench.plan, rows == "same"
-    most = max(plan.storm.transactions)
+    sizes = _sizes(plan.storm.transactions, server, section)
+    most = max(sizes)
     configs = [crowd_machine(i, plan.parameters, shared) for i in range(1 if shared else most)]
     begun = time.monotonic()
     with server.schema("storm", configs, arm) as schema:
@@ -118,8 +119,11 @@ def _storms_of(
         deadlocks = server_counters(monitor, schema).deadlocks
         settings = CrowdSettings(server.conninfo, schema, arm, plan.parameters, shared)
         with crowd(settings, plan.workers) as writers:
+            writers.resize(most)
+            writers.run(_WAVE_S, count=1)
+            server.analyze(schema)
             bench.say(f"storm of {arm}, {rows} rows", time.monotonic() - begun)
-            for transactions in sorted(plan.storm.transactions):
+            for transactions in sizes:
                 begun = time.monotonic()
                 storms.append(Storm(arm, rows, transactions, _waves(writers, transactions, plan.storm.waves)))
                 _note(bench, section, storms)
@@ -127,6 +131,19 @@ def _storms_of(
         holdings.check(f"{rows} rows", [writers])
         mine = [storm for storm in storms if (storm.arm, storm.rows) == (arm, rows)]
         _note_deadlocks(section, server_counters(monitor, schema).deadlocks - deadlocks, mine)
+
+
+def _sizes(wanted: list[int], server: Server, section: Section) -> list[int]:
+    """Those for which a given server has connections, and some left for others."""
+    spare = server.spare_connections()
+    sizes = sorted(n for n in wanted if spare is None or n <= spare)
+    for missing in sorted(set(wanted) - set(sizes)):
+        why = f"{missing} at once: the given server can spare {spare} connections"
+        if why not in section.figures.setdefault("not_measured", []):
+            section.figures["not_measured"].append(why)
+    if not sizes:
+        raise NotMeasured(f"the given server can spare only {spare} connections")
+    return sizes
 
 
 def _waves(writers: Crowd, transactions: int, waves: int) -> list[Window]:

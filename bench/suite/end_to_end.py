@@ -16,6 +16,8 @@ from bench.sweep.cell import problem_of
 from bench.sweep.trial import Trial, TrialResult, run_trial
 
 _PREPARING_S = 3.0
+_TELLS_NOTHING = 9.0
+"""An interval that reaches a tenfold increase."""
 _FIGURES = {
     "median response": "ms",
     "mean response": "ms",
@@ -119,7 +121,11 @@ def _figures_of(result: TrialResult) -> dict[str, float]:
 def _cells(impact: Impact) -> list[str]:
     if math.isnan(impact.effect):
         return ["-", "not measured"]
-    return [f"{impact.effect:+.1%}", f"{impact.low:+.1%} to {impact.high:+.1%}"]
+    wide = impact.high > _TELLS_NOTHING
+    return [
+        f"{impact.effect:+.1%}",
+        "too wide to say" if wide else f"{impact.low:+.1%} to {impact.high:+.1%}",
+    ]
 
 
 def _figure(value: float) -> str:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
 from bench.analysis.comparison import Comparison, Metric, compare, slot_json
 from bench.analysis.finding import Finding
-from bench.analysis.statistics import Impact
+from bench.analysis.statistics import Impact, mean_interval
 from bench.analysis.verdict import Judgement, aa_gate
+from bench.load.failures import Failure
 from bench.load.slots import Pair
 from bench.load.work import SlotRequest
+from bench.measuring.latency import Merged
 from bench.report.table import Table
 from bench.section import Section
 from bench.suite import end_to_end
 from bench.suite.context import Suite
 from bench.suite.histograms import LATENCY_COLUMNS, Histograms, latency_cells, latency_figures
-from bench.suite.paired import RAMP_S, PairedArms, paired_arms
+from bench.suite.paired import RAMP_S, PairedArms, loops, paired_arms
 from bench.suite.plan import SuitePlan
 
 NAME = "impact"
@@ -42,17 +47,18 @@ def planned_seconds(plan: SuitePlan) -> float:
 def run(bench: Suite, section: Section) -> None:
     """First A against itself: what cannot be told apart here; then B against A; then over Modbus."""
     histograms = Histograms()
-    noise = _compared(bench, section, (bench.arms[0], bench.arms[0]), histograms, "A/A ")
+    noise, _ = _compared(bench, section, (bench.arms[0], bench.arms[0]), histograms, "A/A ")
     _gate(section, noise, bench)
-    found = _compared(bench, section, bench.arms, histograms, "")
-    _take(bench, section, found, noise)
+    found, pairs = _compared(bench, section, bench.arms, histograms, "")
+    _take(bench, section, found, noise, pairs)
     histograms.write(bench.folder, NAME)
+    bench.say("impact: over Modbus TCP", 0.0)
     end_to_end.run(bench, section)
 
 
 def _compared(
     bench: Suite, section: Section, arms: tuple[str, str], histograms: Histograms, prefix: str
-) -> Comparison:
+) -> tuple[Comparison, list[Pair]]:
     mine = bench.plan.impact
     pairs_planned = mine.noise_pairs if prefix else mine.pairs
     slot_s = 2 * mine.slot_s + RAMP_S
@@ -71,7 +77,7 @@ def _compared(
         bench.say(f"impact: {prefix}verify", _STARTING_S / 2)
     comparison = compare(pairs, bench.targets, bench.seed)
     _note(section, prefix, paired, pairs, comparison, rate)
-    return comparison
+    return comparison, pairs
 
 
 def _note(
@@ -97,6 +103,7 @@ def _note(
             for kind, (a, b) in found.histograms.items()
         },
         "success": {"a": list(found.success[0]), "b": list(found.success[1])},
+        "failures": {letter: _failures(pairs, letter) for letter in "AB"},
         "wal_bytes_per_transaction": {"a": found.wal_bytes[0], "b": found.wal_bytes[1]},
         "slots": [slot_json(slot) for pair in pairs for slot in (pair.a, pair.b)],
     }
@@ -121,12 +128,14 @@ def _gate(section: Section, noise: Comparison, bench: Suite) -> None:
             section.invalid.append(f"{judgement.metric}, {why}")
 
 
-def _take(bench: Suite, section: Section, found: Comparison, noise: Comparison) -> None:
+def _take(
+    bench: Suite, section: Section, found: Comparison, noise: Comparison, pairs: Sequence[Pair]
+) -> None:
     a, b = bench.arms
     section.judgements += found.judgements
     judged = {judgement.metric: judgement for judgement in found.judgements}
     section.tables.append(_impact_table(bench, found, noise, judged))
-    section.tables.append(_latency_table(found))
+    section.tables.append(_latency_table(found, pairs))
     at = {"a": a, "b": b, "repository": b, "parameters": bench.plan.parameters}
     for metric in found.metrics:
         name = _FINDINGS.get(metric.name)
@@ -140,10 +149,34 @@ def _take(bench: Suite, section: Section, found: Comparison, noise: Comparison) 
     section.findings.append(
         Finding("success", success.value, success.value, 1.0, "share", f"{NAME}, pairs", at, success.outcome)
     )
-    nan = float("nan")
-    for arm, wal_bytes in zip(bench.arms, found.wal_bytes, strict=True):
-        where = {"repository": arm, "parameters": bench.plan.parameters}
-        section.findings.append(Finding("wal_bytes", wal_bytes, nan, nan, "B", f"{NAME}, pairs", where))
+    section.findings += _costs(bench, pairs)
+
+
+def _costs(bench: Suite, pairs: Sequence[Pair]) -> Iterator[Finding]:
+    """What a transaction of each arm takes, with its interval over slots."""
+    for letter, arm in bench.letters:
+        at = {"repository": arm, "parameters": bench.plan.parameters}
+        cell = f"{NAME}, pairs, {letter}"
+        slots = [pair.a if letter == "A" else pair.b for pair in pairs]
+        wal = [slot.wal_bytes / slot.result.transactions for slot in slots if slot.result.transactions]
+        yield Finding("wal_bytes", *mean_interval(wal), "B", cell, at)
+        cpu_us = [
+            1e6 * (loop.cpu_s + loop.backend_cpu_s) / loop.transactions
+            for loop in loops(pairs, letter, "saturated")
+            if loop.transactions and loop.backend_cpu_s is not None
+        ]
+        if cpu_us:
+            yield Finding("cpu_us", *mean_interval(cpu_us), "µs", cell, at)
+
+
+def _failures(pairs: Sequence[Pair], letter: str) -> dict[str, int]:
+    """What was not stored, and what was at a later try, by kind."""
+    counts: Counter[str] = Counter()
+    for kind in ("saturated", "paced"):
+        for loop in loops(pairs, letter, kind):
+            counts.update(loop.failures)
+            counts.update({Failure.SKIPPED.value: loop.skipped, Failure.RETRIED.value: loop.retried})
+    return {kind: count for kind, count in counts.items() if count}
 
 
 def _impact_table(bench: Suite, found: Comparison, noise: Comparison, judged: dict[str, Judgement]) -> Table:
@@ -176,7 +209,7 @@ def _is_known(metric: Metric) -> bool:
     return metric.cost is not None and metric.cost.detectable == metric.cost.detectable
 
 
-def _latency_table(found: Comparison) -> Table:
+def _latency_table(found: Comparison, pairs: Sequence[Pair]) -> Table:
     table = Table(
         "Latency at the fixed rate, and service at saturation [ms]",
         ["figure", "arm", *LATENCY_COLUMNS],
@@ -185,6 +218,11 @@ def _latency_table(found: Comparison) -> Table:
     for kind, both in found.histograms.items():
         for letter, merged in zip("AB", both, strict=True):
             table.rows.append([kind, letter, *latency_cells(latency_figures(merged))])
+    for letter in "AB":
+        waits = [loop.pool_wait for loop in loops(pairs, letter, "paced") if loop.pool_wait.count]
+        if waits:
+            figures = latency_figures(Merged(waits))
+            table.rows.append(["wait for a pool's connection", letter, *latency_cells(figures)])
     return table
 
 

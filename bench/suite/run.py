@@ -43,8 +43,9 @@ from plcsim.errors import PlcsimError
 
 log = logging.getLogger(__name__)
 
-_WAL_SEGMENTS = 120
-"""Made beforehand; a checkpoint before each part makes those of the part before usable again."""
+_MOST_WAL_SEGMENTS = 120
+_WAL_SEGMENTS_A_SECOND = 0.5
+"""Made beforehand, of 16 MB; a checkpoint before each part makes those of the part before usable again."""
 _STARTING_S = 6.0
 _FAILURES: tuple[type[Exception], ...] = (*DATABASE_ERRORS, PlcsimError, OSError)
 """Of a part, that one line tells all of; anything else is a mistake of ours, and is logged with its place."""
@@ -140,6 +141,12 @@ def planned_seconds(settings: SuiteSettings) -> float:
     return _STARTING_S + sum(part.planned_seconds(settings.plan) for part in settings.parts)
 
 
+def _wal_segments(settings: SuiteSettings) -> int:
+    """None of a server that is not ours: it has them, or its owner would not want them."""
+    wanted = round(_WAL_SEGMENTS_A_SECOND * planned_seconds(settings))
+    return 0 if settings.url else min(_MOST_WAL_SEGMENTS, wanted)
+
+
 def histogram_folder(path: Path) -> Path:
     """Where the histograms of a result go: beside it."""
     return path.with_name(f"{path.stem}-histograms")
@@ -160,7 +167,7 @@ def run_suite(
         with bench_server(settings.url) as conninfo, connect(conninfo) as monitor:
             done.where = environment(monitor)
             done.write()
-            with growing_wal(conninfo, 0 if settings.url else _WAL_SEGMENTS) as grown:
+            with growing_wal(conninfo, _wal_segments(settings)) as grown:
                 grown.result()
             progress("starting", _STARTING_S)
             bench = Suite(

@@ -35,7 +35,8 @@ def section_of(cells: Sequence[Cell]) -> Section:
             f"{run.trial}: {run.violations} violations of the invariants" for run in runs if run.violations
         ]
     failed = [f"{cell.trial}: {cell.error}" for cell in cells if cell.error]
-    section.figures = {"runs": len(cells), "failed": failed, "exploratory": True}
+    doubts = [f"{cell.trial}: {why}" for cell in cells if cell.result for why in cell.result.doubts]
+    section.figures = {"runs": len(cells), "failed": failed, "doubts": doubts, "exploratory": True}
     if failed:
         section.error = f"{len(failed)} of {len(cells)} runs failed: {failed[0]}"
     section.seconds = sum(cell.seconds for cell in cells)

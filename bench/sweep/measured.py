@@ -79,6 +79,8 @@ class TrialResult:
     backends: list[ProcessUse] = field(default_factory=list)
     """The same of the server's processes for our connections, seen last within a second of their end; none
     where the server is on another machine."""
+    doubts: list[str] = field(default_factory=list)
+    """What besides the conditions may have made these figures."""
 
     @property
     def values_per_s(self) -> float:
@@ -127,6 +129,7 @@ class TrialResult:
             "scans_a_transaction": round(self.scans_a_transaction, 3),
             "wal_bytes": self.wal_bytes,
             "verification": self.verification,
+            "doubts": self.doubts,
             "emulators": [_use_json(use) for use in self.emulators],
             "backends": [_use_json(use) for use in self.backends],
             "loggers": [_run_json(run) for run in self.runs],
@@ -143,7 +146,7 @@ class TrialResult:
             for name in ("emulators", "backends")
         )
         wal_bytes, violations = data["wal_bytes"], verification["violations"]
-        return cls(trial, runs, wal_bytes, violations, verification, emulators, backends)
+        return cls(trial, runs, wal_bytes, violations, verification, emulators, backends, data["doubts"])
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ from bench.load.arms import bench_schema, spawn_worker, workers_alive
 from bench.load.emulators import emulated
 from bench.load.failures import Failure
 from bench.load.machine import machine
-from bench.measuring.resources import ProcessUse, process_use, server_counters
+from bench.measuring.resources import ProcessUse, machine_cpu, process_use, server_counters
 from bench.oracle.invariants import Verification
 from bench.sweep.backends import Backends, marked
 from bench.sweep.cell import MADE, Trial
+from bench.sweep.doubts import doubts_of
 from bench.sweep.live import Listener, Live, listening
 from bench.sweep.loads import LoadRequest, make_and_store
 from bench.sweep.loggers import LogRequest, log_device, log_devices
@@ -74,17 +75,23 @@ def run_trial(
         workers = [stack.enter_context(spawn_worker()) for _ in tasks]
         stack.enter_context(workers_alive())
         pids = [started.result() for started in [worker.submit(_started) for worker in workers]]
-        before = server_counters(monitor, schema)
+        before, cpu_before = server_counters(monitor, schema), machine_cpu()
         emulators.begin()
         futures = [worker.submit(run, request) for worker, (run, request) in zip(workers, tasks, strict=True)]
         runs = _results(futures, pids, trial, listener, backends, on_live)
-        uses = emulators.use()
+        uses, busy = emulators.use(), machine_cpu().busy_share(cpu_before)
         after = server_counters(monitor, schema)
         with connect(conninfo, schema) as connection:
             verification = _verified(arm, oracle, connection, runs)
-        wal_bytes = after.wal_bytes - before.wal_bytes
         return TrialResult(
-            trial, runs, wal_bytes, verification.violations, verification.to_json(), uses, backends.uses()
+            trial=trial,
+            runs=runs,
+            wal_bytes=after.wal_bytes - before.wal_bytes,
+            violations=verification.violations,
+            verification=verification.to_json(),
+            emulators=uses,
+            backends=backends.uses(),
+            doubts=doubts_of(trial, runs, busy, before, after),
         )
 
 
