@@ -13,7 +13,7 @@ from bench.section import Section
 from bench.suite.context import Suite
 from bench.suite.plan import load_suite
 from logger.database import connect
-from logger.repositories import SharedSynchronizingRepository, SynchronizingRepository
+from logger.repositories import SynchronizingRepository, statements
 from logger.scan import Batch
 
 SUITE = Path(__file__).parent.parent / "configs" / "bench" / "suite.yaml"
@@ -21,15 +21,11 @@ PARTS_SCHEMAS = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'plcbench%
 SYNCHRONIZING = ("synchronizing", "synchronizing")
 
 
-class Forgetful(SharedSynchronizingRepository):
-    """Lets an older scan overwrite a newer current value."""
+class Skipping(SynchronizingRepository):
+    """Says that it keeps current values in step, and does not."""
 
     def statement(self, batch: Batch) -> tuple[str, dict[str, Any]]:
-        sql, more = super().statement(batch)
-        newer = "(c.scan < new.scan OR new.attempt_scan > c.last_attempt_scan)"
-        careless = sql.replace(newer, "true").replace("greatest(new.scan, c.scan)", "new.scan")
-        assert "new.scan > c.scan" in careless
-        return careless.replace("new.scan > c.scan", "true"), more
+        return statements.baseline(bool(batch.texts)), {}
 
 
 class Leaking(SynchronizingRepository):
@@ -38,7 +34,7 @@ class Leaking(SynchronizingRepository):
     _kept: list[bytes] = []  # noqa: RUF012
 
     def statement(self, batch: Batch) -> tuple[str, dict[str, Any]]:
-        self._kept.append(bytes(20_000))
+        self._kept.append(b"x" * 100_000)
         return super().statement(batch)
 
 
@@ -46,14 +42,14 @@ def run_part(
     postgres: str,
     part: ModuleType,
     arms: tuple[str, str] = ("baseline", "synchronizing"),
-    parameters: int = 20,
+    width: int = 20,
     **changes: Any,
 ) -> Section:
     """Run a part of the short suite, its own plan changed; it must leave no schema behind, and say what
     it does as long as it planned to."""
     plan = load_suite(SUITE, short=True)
     of_part = getattr(plan, part.NAME).model_copy(update=changes)
-    plan = plan.model_copy(update={"parameters": parameters, part.NAME: of_part})
+    plan = plan.model_copy(update={"parameters": width, part.NAME: of_part})
     said: list[float] = []
     section = Section(part.NAME)
     with closing(connect(postgres)) as connection:

@@ -295,6 +295,32 @@ def test_a_section_that_cannot_be_believed_is_left_out() -> None:
     assert compared.outcome is Outcome.INCONCLUSIVE
 
 
+def planned(parameters: int, seconds: float) -> Stored:
+    plan = {"parameters": parameters, "impact": {"share_of_capacity": 0.65, "slot_s": seconds}, "seed": 3}
+    content = run_content([section((0.09, 0.11), 3000)], plan=plan)
+    return Stored(Path("suite.json"), "suite", content)
+
+
+def test_plans_of_another_size_are_another_question_and_of_another_length_are_not() -> None:
+    with pytest.raises(InputError, match=r"not comparable: settings\.plan\.parameters: 84 and 200"):
+        compare_results(planned(84, 1.0), planned(200, 1.0))
+    longer = compare_results(planned(84, 1.0), planned(84, 5.0))
+    assert [str(each) for each in longer.changed] == ["plan (impact.slot_s): one and another"]
+    assert longer.outcome is Outcome.PASS
+
+
+def replayed(scans: int, source: str) -> Stored:
+    part = section((0.09, 0.11), 3000)
+    part.figures["recording"] = {"source": source, "scans": scans}
+    return Stored(Path("replay.json"), "replay", run_content([part]))
+
+
+def test_replays_of_another_recording_are_another_question() -> None:
+    assert compare_results(replayed(1500, "a.csv"), replayed(1500, "b.csv")).outcome is Outcome.PASS
+    with pytest.raises(InputError, match=r"not comparable: settings\.recording: .*1500.* and .*900"):
+        compare_results(replayed(1500, "a.csv"), replayed(900, "a.csv"))
+
+
 def sweep(values_per_s: list[float], response_us: float) -> Stored:
     cells = [
         {

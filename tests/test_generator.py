@@ -224,3 +224,22 @@ def test_a_load_leaves_no_thread_and_no_connection(schema: Schema) -> None:
         run = running.result()
     assert run.stored_rows == 5 * run.scans == schema.value("SELECT count(*) FROM parameter_value_history")
     wait_for(lambda: connections() == 0 and set(threading.enumerate()) <= before)
+
+
+def test_a_load_goes_on_after_its_connections_were_cut(schema: Schema) -> None:
+    """Pitfall 8 once more, with a pool: what was lost is counted, and what was stored unnoticed is found."""
+    name = f"{schema.name}_cut"
+
+    def cut() -> None:
+        wait_for(lambda: schema.value("SELECT count(*) FROM logging_transactions") > 60, deadline_s=30)
+        statement = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s"
+        assert schema.rows(statement, name)
+
+    with ThreadPoolExecutor(1) as aside:
+        cutting = aside.submit(cut)
+        run = load(schema, marked(schema.conninfo, name))
+        cutting.result()
+    assert set(run.failures) == {"connection lost"}
+    assert run.window_stored + sum(run.failures.values()) >= run.window_due == 300
+    assert run.stored_rows == schema.value("SELECT count(*) FROM parameter_value_history")
+    assert verify(schema.connect()).violations == 0

@@ -18,10 +18,10 @@ from bench.oracle.verify import verify
 from logger.database import connect
 
 PARAMETERS = 40
-PAIRS = 10
+PAIRS = 8
 SLACK = 0.1
 """One interval of twenty misses what it should hold, but by little."""
-WARM, MEASURED = SlotRequest(PARAMETERS, ramp_s=0.3), SlotRequest(PARAMETERS, ramp_s=0.03, saturated_s=0.2)
+WARM, MEASURED = SlotRequest(PARAMETERS, ramp_s=0.3), SlotRequest(PARAMETERS, ramp_s=0.03, saturated_s=0.15)
 
 
 def loss(postgres: str, b: str) -> Impact:

@@ -105,6 +105,14 @@ def test_nothing_is_ready_where_the_oracle_looked_at_nothing() -> None:
     assert "whether the stored data is right" in found.reasons[0]
 
 
+def test_of_an_interrupted_run_nobody_can_tell() -> None:
+    """What ran passed; what was to run might have failed."""
+    found = readiness([impact()], planned=["impact", "memory", "races"])
+    assert (found.decision, found.reasons) == (CANNOT_TELL, ["not run: memory", "not run: races"])
+    assert readiness([impact()], planned=["impact"]).decision is GO
+    assert "it rests on impact" in found.conditions
+
+
 def test_nothing_at_all_cannot_be_told() -> None:
     assert readiness([]).decision is CANNOT_TELL
 

@@ -84,10 +84,11 @@ def test_what_is_not_limited_is_not_found_to_be(postgres: str) -> None:
     assert window.stored == window.tried
 
 
-def test_connections_that_the_server_does_not_have_end_the_growth() -> None:
+def test_connections_that_the_server_does_not_have_end_the_growth(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server of 12: the limit is named, and everything that was stored is right."""
+    monkeypatch.setattr(escalation, "_WAL_SEGMENTS", 1)
     section = Section("escalation")
-    few = plan("connections", start_connections=4, tolerance=0.5, p99_ms=5000.0)
+    few = plan("connections", start_connections=6, tolerance=0.5, p99_ms=5000.0)
     escalation.run(SmallServer(few, ("synchronizing", "synchronizing")), section)
     (point,) = section.figures["breaking_points"]
     refused = [
@@ -106,14 +107,12 @@ def test_connections_that_the_server_does_not_have_end_the_growth() -> None:
 
 def test_a_limit_that_was_not_reached_is_not_given_as_one() -> None:
     generators = BreakingPoint(900, 1000, "the backlog grew", "the load generator", 3, 2, limit_reached=False)
-    finding = limit_of("rate", "baseline", generators)
+    finding = limit_of("rate", "baseline", generators, "tx/s")
     assert (finding.value, finding.at["rule"]) == (900, "limit not reached")
     assert not finding.has_interval
     reached = BreakingPoint(900, 1000, "the backlog grew", "the disk", 3, 2, limit_reached=True)
-    assert (limit_of("rate", "baseline", reached).low, limit_of("rate", "baseline", reached).high) == (
-        900,
-        1000,
-    )
+    found = limit_of("rate", "baseline", reached, "tx/s")
+    assert (found.low, found.high, found.at["cause"]) == (900, 1000, "the disk")
 
 
 def test_of_a_given_server_some_connections_are_left_to_others(postgres: str) -> None:

@@ -23,7 +23,7 @@ from bench.stress.server import Server, stress_server
 from logger.repositories import Stream, SynchronizingRepository
 from logger.scan import ScanLayout, batch_of
 
-SCANS = 300
+SCANS = 150
 KEEPS_NOTHING: dict[str, Reader] = {
     "control: nobody": lambda conninfo, schema: nullcontext(),
     "control: idle at READ COMMITTED": partial(idle_transaction, isolation="READ COMMITTED"),

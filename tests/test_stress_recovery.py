@@ -9,6 +9,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,16 @@ from fix_postgres import reachable_folder
 
 from bench.analysis.verdict import Outcome
 from bench.section import Section
-from bench.stress import ordeal, recovery, recovery_times
+from bench.stress import (
+    cpu_hogs,
+    full_disk,
+    long_reader,
+    memory_pressure,
+    ordeal,
+    recovery,
+    recovery_times,
+    slow_disk,
+)
 from bench.stress.account import account
 from bench.stress.context import Stress
 from bench.stress.journal import RECORD, Records, records_in
@@ -207,6 +217,9 @@ def test_accepted_scans_are_compared_by_how_often_they_were_read() -> None:
     assert accepted.total() == 4
 
 
-@pytest.mark.parametrize("plan", [StressPlan(), short_plan()])
-def test_planned_time_is_said_beforehand(plan: StressPlan) -> None:
-    assert 30 < recovery.planned_seconds(plan) < 2000
+@pytest.mark.parametrize(
+    "scenario", [memory_pressure, full_disk, slow_disk, cpu_hogs, long_reader, recovery], ids=lambda m: m.NAME
+)
+def test_planned_time_is_said_beforehand(scenario: Any) -> None:
+    assert 10 < scenario.planned_seconds(short_plan()) < 120
+    assert scenario.planned_seconds(short_plan()) < scenario.planned_seconds(StressPlan()) < 2000

@@ -120,11 +120,12 @@ def test_part_concurrent_judges_what_stored_at_the_same_moment(postgres: str) ->
 
 
 def test_part_pool_use_shows_that_a_small_pool_is_waited_for(postgres: str) -> None:
-    section = run_part(postgres, pool_use, sizes=[1, 4], threads=4, seconds=0.9)
-    waits = {(f.at["repository"], f.at["pool_size"]): f for f in section.findings
-             if f.metric == "pool_wait_ms" and f.at["percentile"] == 95}  # fmt: skip
+    section = run_part(postgres, pool_use, sizes=[1, 4], threads=4, seconds=0.6)
     for arm in ("baseline", "synchronizing"):
-        small, enough = waits[arm, 1], waits[arm, 4]
-        assert small.low > enough.high
-        assert small.low <= small.value <= small.high
+        small, enough = (section.figures[f"{arm}, pool of {size}"] for size in (1, 4))
+        assert small["pool_wait_us"]["p50"] > 5 * enough["pool_wait_us"]["p50"]
+        assert (small["pool_connections"], enough["pool_connections"]) == (1, 4)
+        assert 0.3 < small["pool_busy_share"] <= 1
+        assert len(small["slots_per_s"]) == 6
+    assert {finding.at["pool_size"] for finding in section.findings} == {1, 4}
     assert section.outcome is Outcome.PASS

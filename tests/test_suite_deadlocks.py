@@ -90,7 +90,7 @@ def test_the_watch_sees_no_deadlock_in_mere_waiting(schema: Schema, oven: Oven) 
 
 
 def test_part_fires_without_the_lock_and_not_with_it(postgres: str) -> None:
-    section = run_part(postgres, deadlocks, parameters=84, seconds=0.4, writers=6)
+    section = run_part(postgres, deadlocks, width=84, seconds=0.4, writers=6)
     assert section.invalid == []
     assert section.outcome is Outcome.PASS
     for way in ("processes", "threads, one pool"):

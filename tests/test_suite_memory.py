@@ -33,10 +33,11 @@ def test_part_memory_measures_sizes_and_finds_a_planted_leak(postgres: str) -> N
         postgres,
         memory,
         arms=("synchronizing", "fix_checks:Leaking"),
+        parameters=[20],
         scans=[1, 200],
         slot_s=0.1,
-        leak_s=3.0,
-        leak_window_s=0.15,
+        leak_s=4.0,
+        leak_window_s=0.2,
         leak_budget_mb_per_h=1000.0,
     )
     small, large = (section.figures["synchronizing"][f"20 parameters, {n} scans"] for n in (1, 200))

@@ -167,6 +167,9 @@ def test_findings_have_intervals_and_violations_invalidate() -> None:
         ]
     ]
     section = section_of(cells)
+    assert [table.title for table in section.tables] == ["Sweep"]
+    doubtful = Cell(TRIAL, replace(result(TRIAL, logger_run(values)), doubts=["a checkpoint ran"]))
+    assert section_of([doubtful]).tables[1].rows == [(str(TRIAL), "a checkpoint ran")]
     assert section.outcome == "INVALID"
     assert section.invalid == [f"{replace(TRIAL, devices=1)}: 2 violations of the invariants"]
     found = {(each.metric, each.at["devices"], each.at.get("percentile")): each for each in section.findings}

@@ -43,12 +43,14 @@ class Conclusion:
         )
 
 
-def conclude(sections: Sequence[Section], required: Sequence[str] = REQUIRED) -> Conclusion:
+def conclude(
+    sections: Sequence[Section], required: Sequence[str] = REQUIRED, planned: Sequence[str] = ()
+) -> Conclusion:
     """Decide and advise; findings of a section that cannot be believed count for nothing.
 
     INVALID where a section is; otherwise as the readiness says.
     """
-    ready = readiness(sections, required)
+    ready = readiness(sections, required, planned)
     believed = [section for section in sections if section.outcome is not Outcome.INVALID]
     findings = [finding for section in believed for finding in section.findings]
     outcome = Outcome.INVALID if len(believed) < len(sections) else ready.decision.outcome

@@ -48,16 +48,24 @@ class Readiness:
         return cls(Decision(data["decision"]), data["reasons"], data["conditions"])
 
 
-def readiness(sections: Sequence[Section], required: Sequence[str] = REQUIRED) -> Readiness:
+def readiness(
+    sections: Sequence[Section], required: Sequence[str] = REQUIRED, planned: Sequence[str] = ()
+) -> Readiness:
     """Decide from all sections of a run.
 
     `required` names the judgements without which nothing can be told; a qualified name such as
-    `throughput (500 parameters)` counts for `throughput`.
+    `throughput (500 parameters)` counts for `throughput`. `planned` names the sections that were to run:
+    of a run that was interrupted nobody can tell.
     """
     stopping = [line for section in sections for line in _stopping(section)]
     if stopping:
         return Readiness(Decision.NO_GO, stopping, _conditions(sections))
-    open_ones = [line for section in sections for line in _open(section)] + _missing(sections, required)
+    ran = {section.name for section in sections}
+    open_ones = [
+        *(line for section in sections for line in _open(section)),
+        *(f"not run: {name}" for name in planned if name not in ran),
+        *_missing(sections, required),
+    ]
     if open_ones:
         return Readiness(Decision.CANNOT_TELL, open_ones, _conditions(sections))
     held = [f"{section.name}: {judgement.in_words()}" for section, judgement in _judged(sections)]
@@ -114,6 +122,7 @@ def _checked(section: Section) -> int:
 def _conditions(sections: Sequence[Section]) -> list[str]:
     values = sum(_checked(section) for section in sections)
     lines = [
+        f"it rests on {', '.join(section.name for section in sections) or 'nothing'}",
         "it holds for this machine, this server and its settings, and the rates and sizes that were measured",
     ]
     if values:

@@ -13,8 +13,6 @@ from bench.analysis.statistics import mean_interval, wilson
 from bench.analysis.verdict import cost_name
 from bench.measuring.latency import Latencies, Merged
 
-SCOPE = ("parameters", "process_running", "over_modbus", "scans_per_transaction", "tables", "rows_copied")
-"""Settings that must be equal: another scan is another question."""
 _RATES_APART = 0.1
 
 

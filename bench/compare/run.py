@@ -10,7 +10,8 @@ from typing import Any
 from bench.analysis.compare import MARGIN, Change, Line, Measure, compare_measures
 from bench.analysis.fingerprint import Difference, comparability_key, differences, doubts
 from bench.analysis.verdict import Outcome
-from bench.compare.quick_measures import SCOPE, quick_measures, rates_apart
+from bench.compare.quick_measures import quick_measures, rates_apart
+from bench.compare.scope import scope_differences
 from bench.compare.section_measures import cells_together, section_measures, unbelieved
 from bench.compare.stored import Stored
 from plcsim.errors import InputError
@@ -74,7 +75,7 @@ def compare_results(a: Stored, b: Stored, margin: float = MARGIN, accept: Collec
     """
     if a.kind != b.kind:
         raise InputError(f"{a.path} is a {a.kind} and {b.path} a {b.kind}: only equal kinds can be compared")
-    found = [*_scope(a, b), *differences(a.environment, b.environment)]
+    found = [*scope_differences(a, b), *differences(a.environment, b.environment)]
     forbidding = [difference for difference in found if difference.forbids]
     refused = [each for each in forbidding if each.name not in accept and ALL not in accept]
     if refused:
@@ -95,16 +96,6 @@ def _know(accept: Collection[str], found: Sequence[Difference]) -> None:
     if unknown:
         names = ", ".join(each.name for each in found) or "nothing"
         raise InputError(f"--accept {unknown[0]}: that does not differ; what differs: {names}")
-
-
-def _scope(a: Stored, b: Stored) -> list[Difference]:
-    """What was asked; the arms may differ, for that is what one changes."""
-    found = []
-    for key in dict.fromkeys([*a.settings, *b.settings]):
-        before, after = a.settings.get(key), b.settings.get(key)
-        if (before or None) != (after or None) and (key in SCOPE or key in ("a", "b", "short")):
-            found.append(Difference(f"settings.{key}", before, after, key in SCOPE))
-    return found
 
 
 def _invalid(a: Stored, b: Stored) -> list[str]:

@@ -70,7 +70,8 @@ def closed_loop(attempt: Callable[[], Attempt], seconds: float) -> Loop:
 
 def open_loop(attempt: Callable[[], Attempt], seconds: float, rate_per_s: float) -> Loop:
     """Make an attempt at each intended start, `rate_per_s` of them a second (it may be below 1)."""
-    planned, period_ns = max(1, int(seconds * rate_per_s)), 1e9 / rate_per_s
+    # 0.29 s at 100/s are 29, though the float product lies just below
+    planned, period_ns = max(1, int(seconds * rate_per_s + 1e-9)), 1e9 / rate_per_s
     offsets = (round(index * period_ns) for index in range(planned))
     return _open_loop(attempt, offsets, planned, seconds, period_ns)
 

@@ -7,10 +7,12 @@ calls, so that caches, prepared statements and memory belong to its arm.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from bench.load.failures import DATABASE_ERRORS, MAY_SUCCEED_LATER, Failure, failure_of, reason_of
@@ -24,8 +26,13 @@ from logger.scan import ScanLayout
 
 
 def _private_bytes() -> int:
-    """Private memory of this process without what only waits for the garbage collector."""
+    """Private memory of this process without what waits for the garbage collector, or to be used again.
+
+    What the allocator keeps is another number in each process: two equal arms would differ by it.
+    """
     gc.collect()
+    with suppress(OSError, AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
     use = process_use()
     assert use is not None
     return use.private_bytes

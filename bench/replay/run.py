@@ -43,7 +43,8 @@ FEWEST_SCANS = 20
 _WARM_UP_SCANS = 200
 _PIECE_S = 5.0
 _PIECE_SCANS = 400
-_MOST_PIECES = 100
+_ENOUGH_PIECES, _MOST_PIECES = 8, 100
+_FEWEST_IN_A_PIECE = 25
 _SCANS_PER_S = 700.0
 """Of 84 parameters, about, as fast as it goes: to say beforehand how long it takes."""
 _WAL_PER_VALUE = 320
@@ -140,10 +141,14 @@ def run_replay(
 
 
 def pieces_of(recording: Recording, speed: float | None) -> list[Piece]:
-    """The recording in pieces of about 5 s of playing, or of 400 scans: at least two, of 10 scans or more."""
+    """The recording in pieces of about 5 s of playing, or of 400 scans.
+
+    They are shorter where that makes fewer than eight, for the interval is that of their pairs; but of 25
+    scans or more, and at least two.
+    """
     wanted = recording.seconds / speed / _PIECE_S if speed else recording.scans / _PIECE_SCANS
-    count = max(2, min(_MOST_PIECES, round(wanted), recording.scans // 10))
-    edges = np.linspace(0, recording.scans, count + 1).round().astype(int).tolist()
+    count = min(_MOST_PIECES, max(_ENOUGH_PIECES, round(wanted)), recording.scans // _FEWEST_IN_A_PIECE)
+    edges = np.linspace(0, recording.scans, max(2, count) + 1).round().astype(int).tolist()
     return [Piece(first, end, speed) for first, end in pairwise(edges)]
 
 

@@ -28,11 +28,6 @@ from bench.stress.server import Server
 NAME = "escalation"
 TITLE = "Load grows until something breaks: rate, parameters of a machine, connections"
 
-_UNITS: dict[str, str] = {
-    "rate": "transactions/s",
-    "parameters": "parameters a scan",
-    "connections": "connections",
-}
 _WAL_SEGMENTS = 60
 """Of 16 MB, made beforehand: else the server makes them in the middle of somebody's commit."""
 _OVERHEAD_S = 1.0
@@ -56,11 +51,9 @@ def run(bench: Stress, section: Section) -> None:
         for resource in bench.plan.escalation.resources:
             for arm in bench.distinct_arms:
                 if server.is_own:
-                    monitor.execute(
-                        "CHECKPOINT"
-                    )  # none falls into a window, and the log's files are used again
+                    monitor.execute("CHECKPOINT")  # none falls into a window; the log's files are used again
                 found[resource, arm] = _escalate(bench, section, server, monitor, resource, arm)
-                _note(section, found, bench.plan.escalation.tolerance)
+                _note(section, found, bench.plan.escalation)
 
 
 def search(plan: EscalationPlan, resource: Resource, free_connections: int | None = None) -> Search:
@@ -106,6 +99,15 @@ def _escalate(
     return looking.result
 
 
+def unit_of(resource: str, plan: EscalationPlan) -> str:
+    """What a level counts, with what was held fixed."""
+    return {
+        "rate": f"transactions/s over {plan.rate_connections} connections",
+        "parameters": f"parameters every {plan.interval_s:g} s",
+        "connections": "connections",
+    }[resource]
+
+
 def _probe_json(level: float, measured: Measured) -> dict[str, Any]:
     observation, window, pressure = measured
     return {
@@ -119,21 +121,26 @@ def _probe_json(level: float, measured: Measured) -> dict[str, Any]:
     }
 
 
-def _note(section: Section, found: dict[tuple[str, str], BreakingPoint], tolerance: float) -> None:
+def _note(section: Section, found: dict[tuple[str, str], BreakingPoint], plan: EscalationPlan) -> None:
     """Enter what is known so far."""
     section.figures["breaking_points"] = [
         {"resource": resource, "repository": arm, **point.to_json()}
         for (resource, arm), point in found.items()
     ]
-    section.findings = [limit_of(resource, arm, point) for (resource, arm), point in found.items()]
-    section.tables = [_table(found, tolerance)]
+    section.findings = [
+        limit_of(resource, arm, point, unit_of(resource, plan)) for (resource, arm), point in found.items()
+    ]
+    section.tables = [_table(found, plan)]
     ratios = limit_ratios(found)
     if ratios:
         section.figures["ratios"] = [
             {"resource": resource, "share_low": low, "share_high": high} for resource, low, high in ratios
         ]
-        rows = [(_UNITS[resource], f"{low:.0%} to {high:.0%}") for resource, low, high in ratios]
-        note = "From B's lower end over A's upper end to the other way round."
+        rows = [(unit_of(resource, plan), f"{low:.0%} to {high:.0%}") for resource, low, high in ratios]
+        note = (
+            "From B's lower end over A's upper end to the other way round. One arm was searched after the "
+            "other, so a drift of the machine is in it: what B costs is the suite's to say."
+        )
         section.tables.append(Table("B's limit as a share of A's", ("grew", "share"), list(rows), note))
 
 
@@ -150,7 +157,7 @@ def limit_ratios(found: dict[tuple[str, str], BreakingPoint]) -> list[tuple[str,
     return ratios
 
 
-def limit_of(resource: str, arm: str, point: BreakingPoint) -> Finding:
+def limit_of(resource: str, arm: str, point: BreakingPoint, unit: str) -> Finding:
     """A breaking point as a finding: what held; from where to where it lies."""
     reached = point.limit_reached
     return Finding(
@@ -158,7 +165,7 @@ def limit_of(resource: str, arm: str, point: BreakingPoint) -> Finding:
         point.last_good,
         point.last_good,
         point.first_bad if reached and point.first_bad else math.nan,
-        _UNITS[resource],
+        unit,
         f"{NAME} {resource} {arm}",
         {
             "resource": resource,
@@ -178,16 +185,16 @@ def _said_of(point: BreakingPoint, tolerance: float) -> str:
     return "yes, but no probes were left to narrow it down" if is_wide else "yes"
 
 
-def _table(found: dict[tuple[str, str], BreakingPoint], tolerance: float) -> Table:
+def _table(found: dict[tuple[str, str], BreakingPoint], plan: EscalationPlan) -> Table:
     rows = [
         (
-            _UNITS[resource],
+            unit_of(resource, plan),
             arm,
             f"{point.last_good:,.0f} ({point.confirmed_good}×)",
             f"{point.first_bad:,.0f} ({point.confirmed_bad}×)" if point.first_bad else "—",
             point.rule or "—",
             point.cause or "—",
-            _said_of(point, tolerance),
+            _said_of(point, plan.tolerance),
         )
         for (resource, arm), point in found.items()
     ]
@@ -196,5 +203,6 @@ def _table(found: dict[tuple[str, str], BreakingPoint], tolerance: float) -> Tab
         ("grew", "arm", "held", "broke", "rule that fired", "at its limit", "limit reached"),
         list(rows),
         "Between what held and what broke lies the limit; × says how often each was seen. Where the load "
-        "generator was at its limit the database's is higher.",
+        "generator was at its limit the database's is higher. Connections go as fast as they can: they wait "
+        "for each other, and their response is the time of the transaction alone.",
     )

@@ -105,7 +105,8 @@ class StressRun:
 
     @property
     def conclusion(self) -> Conclusion:
-        return conclude(self.sections, REQUIRED)
+        planned = [scenario.NAME for scenario in self.settings.scenarios]
+        return conclude(self.sections, REQUIRED, planned)
 
     @property
     def exit_code(self) -> int:

@@ -10,6 +10,7 @@ from bench.arms.spec import parse_arm
 from bench.report.table import Table
 from bench.section import Section
 from bench.suite.audit import Trace, trace
+from bench.suite.checked import not_measured
 from bench.suite.context import Suite
 from bench.suite.crowd import crowd_configs
 from bench.suite.failing_steps import STEPS, StepCase, fail_each_step
@@ -48,7 +49,7 @@ def run(bench: Suite, section: Section) -> None:
             _run_arm(bench, section, letter, arm)
         else:
             why = "units of work and the ledger are of our own tables"
-            section.figures.setdefault("not_measured", []).append(f"compensation of {arm}: {why}")
+            not_measured(section, f"compensation of {arm}", why)
         bench.say("failures in every step", planned_seconds(bench.plan) / 2)
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from bench.analysis.finding import Finding
 from bench.analysis.statistics import wilson
 from bench.analysis.verdict import judge_success
-from bench.arms.spec import parse_arm
 from bench.load.failures import Failure
 from bench.measuring.resources import server_counters
 from bench.report.table import Table
 from bench.section import Section
+from bench.suite.checked import check
 from bench.suite.context import Suite
 from bench.suite.crowd import DISJOINT, SAME, CrowdSettings, CrowdTotal, crowd_configs
 from bench.suite.crowds import Crowd, crowd_workers
@@ -36,7 +36,7 @@ _NOTE = (
 def planned_seconds(plan: SuitePlan) -> float:
     """About: most of it is preparing and verifying so many streams."""
     simultaneous = plan.concurrent.simultaneous
-    return 2 * (3 + simultaneous * (0.06 + 0.006 * plan.concurrent.rounds))
+    return 2 * (2 + simultaneous * (0.055 + 0.006 * plan.concurrent.rounds))
 
 
 def run(bench: Suite, section: Section) -> None:
@@ -47,14 +47,13 @@ def run(bench: Suite, section: Section) -> None:
     table = Table(title, _COLUMNS, note=_NOTE)
     section.tables.append(table)
     configs = crowd_configs(bench.plan.parameters, writers)
-    counts: dict[str, tuple[int, int]] = {}
+    counts: list[tuple[str, int, int]] = []
     with crowd_workers(plan.processes) as workers:
         for letter, arm in bench.letters:
             with bench.schema(configs, arm, NAME) as schema:
                 settings = CrowdSettings(bench.conninfo, schema, arm, bench.plan.parameters, writers)
-                counts[arm] = _run_arm(bench, section, table, workers, settings)
-                if parse_arm(arm).is_ours:
-                    bench.verified(section, letter, schema, section.figures[arm]["history_rows"])
+                counts.append((arm, *_run_arm(bench, section, table, workers, settings)))
+                check(bench, section, letter, arm, schema, section.figures[arm]["history_rows"])
             bench.say("transactions at the same moment", planned_seconds(bench.plan) / 2)
     _judge(bench, section, counts)
 
@@ -103,12 +102,12 @@ def _row(arm: str, way: str, rows: str, total: CrowdTotal, deadlocks: int) -> tu
     )
 
 
-def _judge(bench: Suite, section: Section, counts: dict[str, tuple[int, int]]) -> None:
+def _judge(bench: Suite, section: Section, counts: list[tuple[str, int, int]]) -> None:
     writers = bench.plan.concurrent.simultaneous
-    judged = judge_success(list(counts.values()), bench.targets.success)
+    judged = judge_success([(stored, tried) for _, stored, tried in counts], bench.targets.success)
     metric = f"success at {writers} simultaneous transactions"
     section.judgements.append(replace(judged, metric=metric))
-    for arm, (stored, tried) in counts.items():
+    for arm, stored, tried in counts:
         low, high = wilson(stored, tried)
         at = {"repository": arm, "writers": writers, "simultaneous": writers}
         cell = f"{NAME}: {writers} at once, all ways"

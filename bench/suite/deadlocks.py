@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from bench.analysis.finding import Finding
 from bench.analysis.statistics import wilson
 from bench.analysis.verdict import judge_zero
-from bench.arms.spec import parse_arm
 from bench.load.failures import Failure
 from bench.measuring.resources import server_counters
 from bench.report.table import Table
 from bench.section import Section
+from bench.suite.checked import check
 from bench.suite.context import Suite
 from bench.suite.crowd import SAME, CrowdSettings, CrowdTotal, crowd_configs
 from bench.suite.crowd_worker import APPLICATION
@@ -101,7 +101,7 @@ _REVERSED = (
 
 
 def planned_seconds(plan: SuitePlan) -> float:
-    return 2 * 3 * (plan.deadlocks.seconds + 1.0) + 4
+    return 2 * 3 * (plan.deadlocks.seconds + 0.8) + 3
 
 
 def run(bench: Suite, section: Section) -> None:
@@ -144,8 +144,7 @@ def _run_arm(
             rows += stored
             all_seen.append(seen)
             _show(section, name, way, seen, bench.own_server)
-        if parse_arm(arm).is_ours:
-            bench.verified(section, letter, schema, rows)
+        check(bench, section, letter, arm, schema, rows)
     _judge(section, name, is_control, all_seen, writers)
 
 

@@ -51,6 +51,10 @@ class Duel:
         }
 
 
+def duel_ready() -> None:
+    """Called first, so that the time it takes to start a process is over when the two begin."""
+
+
 def duel(settings: CrowdSettings, stream_id: int, at_ns: int, seconds: float) -> Duel:
     """Let two writers fight for a stream of the device that all share; raises DatabaseError."""
     config = crowd_device(settings.parameters, 0, settings.running)

@@ -13,10 +13,10 @@ from bench.analysis.finding import Finding
 from bench.analysis.leak import FEWEST_WINDOWS, LeakVerdict, judge_leak
 from bench.analysis.statistics import mean_interval
 from bench.analysis.verdict import Judgement, Outcome, judge_most
-from bench.arms.spec import parse_arm
 from bench.load.arms import spawn_worker, workers_alive
 from bench.report.table import Table
 from bench.section import Section
+from bench.suite.checked import check, not_measured
 from bench.suite.context import Suite
 from bench.suite.crowd import crowd_device
 from bench.suite.memory_probe import MemoryUse, ProbeSettings, probe
@@ -27,6 +27,8 @@ NAME = "memory"
 TITLE = "memory of a logger by parameters and by scans of a transaction, and over time"
 
 _NAN = math.nan
+_START_S = 1.3
+"""Of a process."""
 _SIZES = ("repository", "parameters", "scans", "used MB", "peak MB", "backend MB", "transactions", "mean ms")
 _SIZES_NOTE = (
     "Each size in a process of its own. Used: private memory after the run above what it had before it "
@@ -48,7 +50,7 @@ def _sizes(plan: SuitePlan) -> dict[tuple[int, int], int]:
 def planned_seconds(plan: SuitePlan) -> float:
     """Both arms at once: they share a core's time, not memory."""
     memory = plan.memory
-    return sum(_sizes(plan).values()) * (memory.slot_s + 1.6) + memory.leak_s + 6
+    return sum(_sizes(plan).values()) * (memory.slot_s + _START_S) + memory.leak_s + 4
 
 
 def run(bench: Suite, section: Section) -> None:
@@ -68,7 +70,7 @@ def run(bench: Suite, section: Section) -> None:
                 for index, use in enumerate(_probed(asked)):
                     uses[index].append(use)
                     rows[index] += use.rows
-                bench.say("memory by size", plan.slot_s + 1.6)
+                bench.say("memory by size", plan.slot_s + _START_S)
             for arm, of_arm in zip(bench.arms, uses, strict=True):
                 _show_size(section, arm, size, of_arm)
         _slopes(section, bench, [n for n, scans in sizes if scans == 1])
@@ -84,8 +86,7 @@ def run(bench: Suite, section: Section) -> None:
         _leaks(bench, section, over_time, rows)
         bench.say("memory over time", plan.leak_s)
         for (letter, arm), schema, stored in zip(bench.letters, schemas, rows, strict=True):
-            if parse_arm(arm).is_ours:
-                bench.verified(section, letter, schema, stored)
+            check(bench, section, letter, arm, schema, stored)
 
 
 def _probed(all_settings: Sequence[ProbeSettings]) -> list[MemoryUse]:
@@ -112,10 +113,16 @@ def _show_size(section: Section, arm: str, size: tuple[int, int], uses: Sequence
         "transactions": transactions,
         "duration_mean_us": duration,
     }
+    rates = [rate for use in uses for rate in use.rates_per_s]
+    cell = f"{NAME}: {parameters} parameters, {scans} scans a transaction"
+    at = {"repository": arm, "parameters": parameters, "scans": scans}
+    if len(rates) > 1:  # both arms at once, so half of the machine: sizes compare, levels do not
+        rate = mean_interval(rates)
+        section.findings.append(
+            Finding("parameters_per_s", *rate, "values/s", cell, at | {"half_machine": True})
+        )
     whole = [(use.interpreter_bytes + use.peak_bytes) / 1e6 for use in uses]
     mean, low, high = mean_interval(whole) if len(whole) > 1 else (whole[0], _NAN, _NAN)
-    at = {"repository": arm, "parameters": parameters, "scans": scans}
-    cell = f"{NAME}: {parameters} parameters, {scans} scans a transaction"
     section.findings.append(Finding("memory_mb", mean, low, high, "MB", cell, at))
 
 
@@ -147,8 +154,7 @@ def _leaks(bench: Suite, section: Section, over_time: Sequence[ProbeSettings], r
         rows[index] += use.rows
         for whose, used in (("worker", use.worker_bytes), ("backend", use.backend_over_time)):
             if len(used) != len(use.times_s):
-                not_measured = f"backend's memory of {arm}: the server is on another machine"
-                section.figures.setdefault("not_measured", []).append(not_measured)
+                not_measured(section, f"backend's memory of {arm}", "the server is on another machine")
                 continue
             verdict = judge_leak(use.times_s, used, plan.leak_budget_mb_per_h, plan.leak_window_s)
             judgement = _judged(verdict, arm, whose, plan.leak_s)

@@ -30,6 +30,7 @@ from logger.scan import ScanLayout, StreamKey, batch_of
 
 _LOOKS_OF_WINDOW = 6
 _MOST_DURATIONS = 50_000
+_SLOTS = 4
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class MemoryUse:
     """Private memory of its PostgreSQL backend; None if that is on another machine."""
     duration: Latencies
     """Of the transactions."""
+    rates_per_s: tuple[float, ...] = ()
+    """Values stored in a second, of slots of consecutive transactions; none where there are too few."""
     times_s: tuple[float, ...] = ()
     """When memory was looked at, from the start on."""
     worker_bytes: tuple[int, ...] = ()
@@ -103,6 +106,7 @@ def probe(settings: ProbeSettings) -> MemoryUse:
             interpreter,
             backend.bytes(),
             latencies_of(record.durations[: record.transactions].tolist()),
+            record.rates_per_s(settings.scans * layout.size),
             *record.samples(),
         )
 
@@ -130,6 +134,13 @@ class _Record:
             self._at_s[self.looks] = at_s
             self._bytes[:, self.looks] = worker, -1 if backend is None else backend
             self.looks += 1
+
+    def rates_per_s(self, rows: int) -> tuple[float, ...]:
+        """Rows stored in a second, in each quarter of the transactions but the first, which prepares."""
+        kept = self.durations[1 : min(self.transactions, _MOST_DURATIONS)]
+        if len(kept) < 2 * _SLOTS:
+            return ()
+        return tuple(rows * len(slot) / (slot.sum() / 1e9) for slot in np.array_split(kept, _SLOTS))
 
     def samples(self) -> tuple[tuple[float, ...], tuple[int, ...], tuple[int, ...]]:
         """Times, the worker's bytes, and the backend's if it is on this machine."""

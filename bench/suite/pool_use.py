@@ -8,10 +8,10 @@ from concurrent.futures import ProcessPoolExecutor
 from bench.analysis.finding import Finding
 from bench.analysis.percentile_interval import FEWEST_SLOTS, percentile_interval
 from bench.analysis.statistics import mean_interval
-from bench.arms.spec import parse_arm
 from bench.measuring.latency import Merged
 from bench.report.table import Table
 from bench.section import Section
+from bench.suite.checked import check
 from bench.suite.context import Suite
 from bench.suite.crowd import DISJOINT, CrowdSettings, CrowdTotal, crowd_configs
 from bench.suite.crowds import Crowd, crowd_workers
@@ -35,7 +35,7 @@ _NOTE = (
 
 def planned_seconds(plan: SuitePlan) -> float:
     sizes = len(plan.pool_use.sizes)
-    return 2 * (1.5 + sizes * (plan.pool_use.seconds + 1.0)) + 2
+    return 2 * (1.2 + sizes * (plan.pool_use.seconds + 0.6)) + 1
 
 
 def run(bench: Suite, section: Section) -> None:
@@ -48,8 +48,7 @@ def run(bench: Suite, section: Section) -> None:
         for letter, arm in bench.letters:
             with bench.schema(configs, arm, NAME) as schema:
                 rows = sum(_run_size(bench, section, workers, schema, arm, size) for size in plan.sizes)
-                if parse_arm(arm).is_ours:
-                    bench.verified(section, letter, schema, rows)
+                check(bench, section, letter, arm, schema, rows)
 
 
 def _run_size(

@@ -21,10 +21,11 @@ from bench.load.failures import DATABASE_ERRORS
 from bench.oracle.invariants import Verification
 from bench.report.table import Table
 from bench.section import Section
+from bench.suite.checked import not_measured
 from bench.suite.context import Suite
 from bench.suite.crowd import SAME, CrowdSettings, CrowdTotal, crowd_configs
 from bench.suite.crowds import Crowd
-from bench.suite.duel import Duel, duel
+from bench.suite.duel import Duel, duel, duel_ready
 from bench.suite.plan import SuitePlan
 from bench.suite.words import failures, milliseconds, percent
 from logger.database import connect
@@ -48,7 +49,7 @@ _NOTE = (
 
 
 def planned_seconds(plan: SuitePlan) -> float:
-    return 2 * (plan.races.seconds + 4.5)
+    return 2 * (plan.races.seconds + 3.5)
 
 
 def run(bench: Suite, section: Section) -> None:
@@ -61,7 +62,7 @@ def run(bench: Suite, section: Section) -> None:
             _run_arm(bench, section, letter, arm)
         else:
             why = "the oracle does not know what is right in tables of its own"
-            section.figures.setdefault("not_measured", []).append(f"races of {arm}: {why}")
+            not_measured(section, f"races of {arm}", why)
         bench.say("everybody on one device", planned_seconds(bench.plan) / 2)
 
 
@@ -86,6 +87,8 @@ def _run_arm(bench: Suite, section: Section, letter: str, arm: str) -> None:
         crowds = [Crowd([first], settings), Crowd([second], pooled)]
         for crowd in crowds:
             crowd.prepare(SAME)
+        with workers_alive():
+            third.submit(duel_ready).result()
         at_ns = time.perf_counter_ns() + round(_LEAD_S * 1e9)
         with ThreadPoolExecutor(3) as aside, workers_alive():
             rivals = third.submit(duel, settings, plan.writers + 1, at_ns, plan.seconds)

@@ -2,8 +2,8 @@
 
 One look asks what the newest scan of a device is, by the head of its stream, by the history, by the rows
 of its process, by the ledger and by the current values. Whoever reads all of it from one snapshot must see
-one transaction's work: all of it or nothing. Whoever reads it in two statements, each of which sees what is
-committed by then, must see them disagree now and then: that control shows that the look can fail.
+one transaction's work: all of it or nothing. Whoever reads it in two statements, and lets a writer commit in
+between, must see them disagree: that control shows that the look can fail.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from plcsim.errors import PlcsimError
 
 ONE_STATEMENT, REPEATABLE, CONTROL = "one statement", "repeatable read", "two statements (control)"
 _MOST_EXAMPLES = 3
+_CONTROL_WAIT_S = 0.1
+"""The control gives a writer so much time to commit between its two statements."""
 
 _ROWS = """SELECT count(*) AS rows, min(scan) AS first, max(scan) AS last, min(transaction_id::text) AS id,
     count(DISTINCT transaction_id) AS ids FROM {table} WHERE device_id = %(device)s
@@ -35,6 +37,7 @@ SELECT p.rows, p.first, p.last, p.ids, c.rows, c.first, c.last
 FROM ({_ROWS.format(table="process_data_points")}) p, (
     SELECT count(*) AS rows, min(last_attempt_scan) AS first, max(last_attempt_scan) AS last
     FROM component_parameters WHERE device_id = %(device)s) c"""
+_HEAD = "SELECT last_scan FROM logging_streams WHERE device_id = %(device)s AND stream_id = %(stream)s"
 _BOTH = f"SELECT * FROM ({_LOGGED}) AS logged, ({_SHOWN}) AS shown"
 
 
@@ -68,6 +71,10 @@ class Looks:
         self.scans += more.scans
         self.disagreed += more.disagreed
         self.examples = (*self.examples, *more.examples)[:_MOST_EXAMPLES]
+
+
+def readers_ready() -> None:
+    """Called first, so that the time it takes to start a process is over when the readers begin."""
 
 
 def read_beside(settings: ReaderSettings, at_ns: int) -> dict[str, Looks]:
@@ -111,7 +118,11 @@ def _look(connection: Connection[Any], way: str, names: dict[str, Any]) -> tuple
     if way == ONE_STATEMENT:
         return _only(connection, _BOTH, names)
     if way == CONTROL:
-        return *_only(connection, _LOGGED, names), *_only(connection, _SHOWN, names)
+        logged = _only(connection, _LOGGED, names)
+        give_up = time.perf_counter() + _CONTROL_WAIT_S
+        while _only(connection, _HEAD, names)[0] == logged[0] and time.perf_counter() < give_up:
+            time.sleep(0.0005)
+        return *logged, *_only(connection, _SHOWN, names)
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         return *_only(connection, _LOGGED, names), *_only(connection, _SHOWN, names)

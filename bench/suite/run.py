@@ -106,7 +106,8 @@ class SuiteRun:
 
     @property
     def conclusion(self) -> Conclusion:
-        return conclude(self.sections)
+        planned = [part.NAME for part in self.settings.parts]
+        return conclude(self.sections, planned=planned)
 
     def write(self) -> None:
         """Put everything on disk."""

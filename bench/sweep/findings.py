@@ -17,6 +17,7 @@ from bench.analysis.percentile_interval import percentile_interval
 from bench.analysis.statistics import mean_interval
 from bench.measuring.latency import Latencies, together
 from bench.report.sweep_table import sweep_table
+from bench.report.table import Table
 from bench.section import Section
 from bench.sweep.cell import Trial
 from bench.sweep.measured import Cell, TrialResult
@@ -35,13 +36,16 @@ def section_of(cells: Sequence[Cell]) -> Section:
             f"{run.trial}: {run.violations} violations of the invariants" for run in runs if run.violations
         ]
     failed = [f"{cell.trial}: {cell.error}" for cell in cells if cell.error]
-    doubts = [f"{cell.trial}: {why}" for cell in cells if cell.result for why in cell.result.doubts]
-    section.figures = {"runs": len(cells), "failed": failed, "doubts": doubts, "exploratory": True}
+    section.figures = {"runs": len(cells), "failed": failed, "exploratory": True}
     if failed:
         section.error = f"{len(failed)} of {len(cells)} runs failed: {failed[0]}"
     section.seconds = sum(cell.seconds for cell in cells)
     if cells:
         section.tables.append(sweep_table(cells))
+    doubts = [(str(cell.trial), why) for cell in cells if cell.result for why in cell.result.doubts]
+    if doubts:
+        note = "these runs tell of more than their conditions: run them again on a quiet machine"
+        section.tables.append(Table("Doubts", ("run", "why"), [*doubts], note))
     return section
 
 
