@@ -37,7 +37,7 @@ def test_part_memory_measures_sizes_and_finds_a_planted_leak(postgres: str) -> N
         scans=[1, 200],
         slot_s=0.1,
         leak_s=4.0,
-        leak_window_s=0.2,
+        leak_window_s=0.25,
         leak_budget_mb_per_h=1000.0,
     )
     small, large = (section.figures["synchronizing"][f"20 parameters, {n} scans"] for n in (1, 200))

@@ -186,8 +186,8 @@ def _table() -> Table:
             "pages", "pages at the end", "HOT before", "HOT during",
         ),
         note="Pages are those of component_parameters. At saturation: a plant that stores a scan a second "
-        "makes as many row versions in a thousand times the time. Autovacuum does not run in between; what "
-        "it could do is what VACUUM shows.",
+        "makes as many row versions in a thousand times the time. On a server of our own no autovacuum runs "
+        "in between; what it could do is what VACUUM shows.",
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import os
 import resource
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -129,11 +130,15 @@ class _Record:
             self.durations[self.transactions] = nanoseconds
         self.transactions += 1
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more look can be written down."""
+        return self.looks < len(self._at_s)
+
     def look(self, at_s: float, worker: int, backend: int | None) -> None:
-        if self.looks < len(self._at_s):
-            self._at_s[self.looks] = at_s
-            self._bytes[:, self.looks] = worker, -1 if backend is None else backend
-            self.looks += 1
+        self._at_s[self.looks] = at_s
+        self._bytes[:, self.looks] = worker, -1 if backend is None else backend
+        self.looks += 1
 
     def rates_per_s(self, rows: int) -> tuple[float, ...]:
         """Rows stored in a second, in each quarter of the transactions but the first, which prepares."""
@@ -149,21 +154,35 @@ class _Record:
 
 
 def _run(settings: ProbeSettings, store: Callable[[], None], backend: _Backend, record: _Record) -> None:
-    """Store at the rate, and look at memory in between."""
+    """Store at the rate; a thread looks at memory meanwhile, however long a transaction takes."""
+    start, over = time.perf_counter(), threading.Event()
+    watch = threading.Thread(target=_look, args=(settings, start, over, backend, record))
+    if settings.window_s:
+        watch.start()
+    try:
+        while (at := time.perf_counter() - start) < settings.seconds or not record.transactions:
+            due = record.transactions / settings.rate_per_s if settings.rate_per_s else 0.0
+            if at < due:
+                time.sleep(min(due, settings.seconds) - at)
+                continue
+            store()
+    finally:
+        over.set()
+        if settings.window_s:
+            watch.join()
+
+
+def _look(
+    settings: ProbeSettings, start: float, over: threading.Event, backend: _Backend, record: _Record
+) -> None:
+    """Look several times in each window, at its edge after a garbage collection."""
     look_s = settings.window_s / _LOOKS_OF_WINDOW
-    start = time.perf_counter()
-    while (at := time.perf_counter() - start) < settings.seconds or not record.transactions:
-        if look_s and at >= look_s * record.looks:
-            if record.looks % _LOOKS_OF_WINDOW == 0:
-                gc.collect()
-            use = process_use()
-            assert use is not None
-            record.look(at, use.private_bytes, backend.bytes())
-        due = record.transactions / settings.rate_per_s if settings.rate_per_s else 0.0
-        if at < due:
-            time.sleep(min(due - at, look_s or due - at))
-            continue
-        store()
+    while record.has_room and not over.wait(max(0.0, start + look_s * record.looks - time.perf_counter())):
+        if record.looks % _LOOKS_OF_WINDOW == 0:
+            gc.collect()
+        use = process_use()
+        assert use is not None
+        record.look(time.perf_counter() - start, use.private_bytes, backend.bytes())
 
 
 class _Backend:
