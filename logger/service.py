@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 
 from logger.database import mapped_errors
 from logger.errors import DatabaseError, DatabaseRefused, SpoolFailed
@@ -39,6 +40,8 @@ _PATIENCE_S = 1.0
 _FIRST_CONTACT_S = 30.0
 """How much longer it waits for one that did answer, while it makes tables and enters devices."""
 _MOST_FILES = 65_536
+_COLLECT_EVERY_S = 60
+"""By itself the collector would come by so seldom that memory grew for hours before it stood."""
 _SWITCH_S = 0.0005
 """How long a thread may keep the others waiting: reading must not wait for what storing computes."""
 
@@ -73,14 +76,9 @@ def run_logger(settings: Settings, hooks: Hooks = Hooks(), parent: int | None = 
 
 
 def _keep_what_is_loaded() -> None:
-    """Spare the collector the devices: to look at a thousand again and again takes a tenth of our time.
-
-    It waits with a full collection until a quarter as much as the last one left has come up; the second
-    one leaves nothing, so that what lies in cycles does not pile up meanwhile.
-    """
+    """Spare the collector the devices: to look at a thousand again and again takes a tenth of our time."""
     gc.collect()
     gc.freeze()
-    gc.collect()
 
 
 def raise_file_limit() -> None:
@@ -190,10 +188,12 @@ class _Service:
         self._housekeeper.tell("clock step", str(step))
 
     async def _every_second(self, polling: Polling) -> None:
-        while True:
+        for second in count(1):
             await asyncio.sleep(1.0)
             polling.look()
             self._report()
+            if second % _COLLECT_EVERY_S == 0:
+                gc.collect()
 
     def _report(self) -> None:
         self._reporter.report(self._hooks.on_status, self._housekeeper)
