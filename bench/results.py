@@ -1,7 +1,7 @@
 """Result files: versioned JSON, on disk before anything else happens.
 
-A result without a chosen name goes to a file of its own. A file that the user chose is replaced, but
-only by a whole new result.
+A result without a chosen name goes to a file of its own. An older result in a file that the user chose is
+replaced, but only by a whole new one; what is no result of ours (a plan, a recording) is never written over.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,27 +21,59 @@ from plcsim.errors import InputError, PlcsimError
 FORMAT = "plcbench-result"
 VERSION = 1
 FOLDER = Path("plcbench-results")
+_HEAD = re.compile(rb'\s*\{\s*"format"\s*:\s*"plcbench-result"')
+_URL = re.compile(r"^(--[a-z-]+=)?postgres(?:ql)?://.*", re.DOTALL)
 
 
 def now_utc() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def is_result(path: Path) -> bool:
+    """Whether a file begins as a result does; what cannot be read does not."""
+    try:
+        with path.open("rb") as file:
+            return _HEAD.match(file.read(200)) is not None
+    except OSError:
+        return False
+
+
+def command_line() -> list[str]:
+    """What followed `plcbench`, for a result; a database, in which a password may stand, is left out."""
+    told: list[str] = []
+    for argument in sys.argv[1:]:
+        if told and told[-1] == "--database":
+            told.append("…")
+        elif argument.startswith("--database="):
+            told.append("--database=…")
+        else:
+            told.append(_URL.sub(r"\1postgresql://…", argument))
+    return told
+
+
 def result_path(kind: str, chosen: Path | None) -> Path:
     """Where a result goes: the chosen file, or a new one in ./plcbench-results.
 
-    Raises InputError if it cannot be written there; so ask before measuring.
+    Raises InputError if it cannot be written there, or what stands there is no result; so ask before
+    measuring.
     """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     path = chosen or FOLDER / f"{kind}-{stamp}-{os.getpid()}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            path.open("ab").close()
         if path.is_dir():
             raise IsADirectoryError(0, "it is a folder")
-        if not _is_special(path):
+        if _is_special(path):
+            if not os.access(path, os.W_OK):  # to open a pipe would wait for its reader
+                raise PermissionError(0, "Permission denied")
+        else:
+            if path.exists():
+                path.open("ab").close()
             tempfile.TemporaryFile(dir=path.resolve().parent).close()
+            if path.exists() and path.stat().st_size and not is_result(path):
+                raise FileExistsError(
+                    0, "the file that stands there is no result of plcbench; choose another name"
+                )
     except OSError as exc:
         raise InputError(f"the result cannot be written to {path}: {exc.strerror}") from None
     return path
@@ -52,7 +86,7 @@ def write_result(path: Path, kind: str, content: dict[str, Any]) -> None:
     device such as /dev/stdout is written to as it is. Raises PlcsimError.
     """
     whole = {"format": FORMAT, "version": VERSION, "kind": kind, **content}
-    text = json.dumps(_sayable(whole), indent=1, allow_nan=False) + "\n"
+    text = json.dumps(sayable(whole), indent=1, allow_nan=False) + "\n"
     try:
         if _is_special(path):
             path.write_text(text, encoding="utf-8")
@@ -62,11 +96,12 @@ def write_result(path: Path, kind: str, content: dict[str, Any]) -> None:
         raise PlcsimError(f"the result cannot be written to {path}: {exc.strerror}") from exc
 
 
-def _sayable(value: Any) -> Any:
+def sayable(value: Any) -> Any:
+    """The same with None where JSON has no number: NaN and the infinities."""
     if isinstance(value, dict):
-        return {key: _sayable(each) for key, each in value.items()}
+        return {key: sayable(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_sayable(each) for each in value]
+        return [sayable(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

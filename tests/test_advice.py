@@ -15,7 +15,7 @@ from bench.analysis.advice import TOPICS, advise, unadvised
 from bench.analysis.conclusion import conclude
 from bench.analysis.finding import METRICS, Finding, usl_findings
 from bench.analysis.percentile_interval import percentile_interval
-from bench.analysis.recommendation import Recommendation
+from bench.analysis.recommendation import Recommendation, conditions
 from bench.analysis.scaling import fit_usl
 from bench.analysis.verdict import Outcome
 from bench.measuring.latency import latencies_of
@@ -120,7 +120,9 @@ def test_nothing_is_recommended_from_a_section_that_cannot_be_believed() -> None
 def test_a_size_is_enough_only_if_its_interval_says_so() -> None:
     narrow, wide = of_scans({1: 97, 20: 100}, half=0.02), of_scans({1: 97, 20: 100}, half=0.2)
     assert advice_on("batch size", narrow)[0].advice.startswith("1 scans")
-    assert advice_on("batch size", [wide[0], narrow[1]])[0].advice.startswith("20 scans")
+    assert advice_on("batch size", [wide[0], narrow[1]]) == []  # 1 may be enough: nobody can tell
+    less = of_scans({1: 80}, half=0.02)
+    assert advice_on("batch size", [*less, narrow[1]])[0].advice.startswith("20 scans")
 
 
 @pytest.mark.parametrize("half", [0.3, 1.5])
@@ -153,6 +155,27 @@ def test_where_it_still_rose_at_the_largest_size_that_is_said() -> None:
     assert "still rose" not in given.limits
 
 
+def test_the_most_is_not_recommended_because_less_cannot_be_told() -> None:
+    """Two slots a level: 100 connections happen to have a narrow interval, 8 and 16 do not."""
+    wide = [
+        finding("throughput", per_s, half, connections=n, repository="baseline", rows="disjoint")
+        for n, per_s, half in ((1, 376, 0.3), (8, 1439, 0.6), (16, 1511, 0.4), (100, 1577, 0.05))
+    ]
+    assert advice_on("scaling", wide) == []
+    assert "too wide" in unadvised(wide)["scaling"]
+    told = [
+        finding("throughput", per_s, 0.05, connections=n, repository="baseline", rows="disjoint")
+        for n, per_s in ((1, 376), (8, 900), (16, 1200), (100, 1577))
+    ]
+    (given,) = advice_on("scaling", told)
+    assert given.advice.startswith("100 connections (baseline, rows disjoint)")
+
+
+def test_conditions_read_as_words() -> None:
+    at = {"repository": "baseline", "scans": 1, "half_machine": True, "pool": False, "rows": "same"}
+    assert conditions(Finding("x", 1, 1, 1, "", "cell", at)) == "baseline, 1 scans, half machine, rows same"
+
+
 def test_what_a_schedule_offers_is_no_batch_size() -> None:
     paced = [
         finding("parameters_per_s", 84 * n, scans=1, parameters=84 * n, interval_s=1.0) for n in (1, 2, 5)
@@ -182,7 +205,7 @@ def test_another_strategy_only_where_the_intervals_lie_apart() -> None:
 def test_no_pool_is_recommended_where_every_one_makes_wait() -> None:
     waits = [finding("pool_wait_ms", 50, pool_size=n, demand=100, percentile=95) for n in (2, 8)]
     assert advice_on("pool size", waits) == []
-    assert "every pool up to 8 makes some wait" in unadvised(waits)["pool size"]
+    assert "the largest pool, of 8, makes some wait" in unadvised(waits)["pool size"]
     tail = finding("pool_wait_ms", 50, pool_size=4, demand=100, percentile=99)
     p95 = finding("pool_wait_ms", 1, pool_size=4, demand=100, percentile=95)
     assert advice_on("pool size", [p95, tail]) == []  # the farther percentile counts
@@ -200,6 +223,23 @@ def test_the_shortest_interval_that_leaves_room(p99_ms: dict[float, float], inte
     ]
     (given,) = advice_on("polling rate", findings)
     assert given.advice.startswith(f"an interval of {interval} or longer (4 devices, baseline)")
+
+
+def test_what_holds_of_the_smallest_holds_of_what_is_larger_too() -> None:
+    """A lucky small one beside a larger one that fails is no evidence for "this much, or more"."""
+    cells = [
+        finding("response_ms", ms, percentile=99, interval_s=s, repository="baseline")
+        for s, ms in ((0.1, 40.0), (0.5, 400.0), (1.0, 90.0), (2.0, 90.0))
+    ]
+    (given,) = advice_on("polling rate", cells)
+    assert given.advice.startswith("an interval of 1 s or longer")
+    assert given.limits == "shorter ones were stored too late"
+    pools = [
+        finding("pool_wait_ms", ms, pool_size=n, demand=50, percentile=95)
+        for n, ms in ((4, 2.0), (8, 40.0), (16, 2.0), (32, 2.0))
+    ]
+    (given,) = advice_on("pool size", pools)
+    assert given.advice.startswith("23 connections")  # 16 / 0.7
 
 
 def limit(resource: str, low: float, high: float, cause: str = "disk") -> Finding:
@@ -309,3 +349,56 @@ def test_a_percentile_without_enough_slots_or_values_has_no_interval() -> None:
     assert percentile_interval(few, 99, 1)[0] == pytest.approx(1000, rel=0.01)
     assert math.isnan(percentile_interval([latencies_of([1_000_000] * 10)] * 8, 99.9, 1)[0])
     assert math.isnan(percentile_interval([], 50, 1)[0])
+
+
+@pytest.mark.parametrize(("values", "given"), [(500, True), (490, False)])
+def test_an_interval_of_a_percentile_needs_thirty_values_beyond_it(values: int, given: bool) -> None:
+    value, low, high = percentile_interval([latencies_of(range(10**6, 10**6 + values))] * 6, 99, 1)
+    assert value == pytest.approx(1000, rel=0.01)  # told from ten on
+    assert (not math.isnan(low), not math.isnan(high)) == (given, given)
+
+
+def test_no_strategy_is_the_fastest_where_two_cannot_be_told_apart() -> None:
+    """The one that is used anyway was not measured: nothing else may be recommended by a hair."""
+    near = [
+        finding("strategy_us", 500, 0.1, strategy="row_by_row", parameters=84),
+        finding("strategy_us", 480, 0.1, strategy="in_case", parameters=84),
+    ]
+    assert advice_on("update strategy", near) == []
+    assert "too wide" in unadvised(near)["update strategy"]
+    apart = [near[0], finding("strategy_us", 300, 0.1, strategy="in_case", parameters=84)]
+    (given,) = advice_on("update strategy", apart)
+    assert given.advice.startswith("in_case at 84 parameters")
+
+
+@pytest.mark.parametrize(("confirmed", "given"), [(1, False), (2, True)])
+def test_a_limit_that_held_once_is_no_limit(confirmed: int, given: bool) -> None:
+    for resource, topic in (("rate", "polling rate"), ("connections", "alert thresholds")):
+        found = limit(resource, 1000, 1200)
+        seen = [replace(found, at={**found.at, "confirmed": confirmed})]
+        assert bool(advice_on(topic, seen)) is given
+
+
+def test_an_alert_rests_on_what_was_stored_in_time() -> None:
+    """An overloaded cell of a sweep: its 9 s are no reason to let an alert sleep for 27 s."""
+    cells = [
+        finding("response_ms", 20, 0.5, percentile=99, interval_s=1.0, repository="baseline"),
+        finding("response_ms", 9000, 0.5, percentile=99, interval_s=0.1, repository="baseline"),
+    ]
+    (given,) = advice_on("alert thresholds", cells)
+    assert given.advice.startswith("p99 of plclogger_response_seconds above 0.09 s")
+    assert advice_on("alert thresholds", cells[1:]) == []
+
+
+def test_a_memory_limit_says_how_long_it_lasts() -> None:
+    size = finding("memory_mb", 100, repository="baseline", parameters=84)  # a limit of 155, 103 are used
+
+    def limits(low: float, high: float) -> str:
+        at = {"repository": "baseline"}
+        growth = Finding("memory_growth_mb_per_h", (low + high) / 2, low, high, "MB/h", "memory", at)
+        return advice_on("memory per logger", [size, growth])[0].limits
+
+    assert "this one lasts 5.2 h at least" in limits(5, 10)
+    assert "cannot be ruled out: the limit lasts 5.2 h at least" in limits(-5, 10)
+    assert "a year at least" in limits(-1, 0.001)
+    assert limits(-2, -1) == "no growth was seen"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -19,7 +20,7 @@ from waiting import wait_for
 from bench.analysis.abilities import Probes, abilities
 from bench.cli import main
 from bench.measuring.echo import echo
-from bench.measuring.environment import environment
+from bench.measuring.environment import environment, probed_folder
 from bench.measuring.host import cpu_ticks, existing, host_facts, mount_of
 from bench.measuring.probes import (
     clock_call_us,
@@ -81,6 +82,7 @@ def test_a_good_machine_can_measure_everything() -> None:
         ({"null_wait_p99_ms": 5.0}, "an open loop of 10,000 starts a second"),
         ({"null_achieved_per_s": 7000.0}, "an open loop of 10,000 starts a second"),
         ({"sleep_overshoot_p50_us": 15_000.0}, "intended starts to a tenth of a transaction"),
+        ({"sleep_overshoot_p50_us": 300.0}, "intended starts to a tenth of a transaction"),
         ({"fsync_p50_us": 3.0}, "commits as durable as in a plant"),
         ({"server_is_local": True}, "a database across a network"),
         ({"cores": 2}, "scaling over processors"),
@@ -90,6 +92,12 @@ def test_a_good_machine_can_measure_everything() -> None:
 )
 def test_each_figure_costs_what_depends_on_it(change: dict[str, float], lost: str) -> None:
     assert cannot(replace(GOOD, **change)) == [lost]
+
+
+def test_a_percentile_of_too_few_starts_is_null_and_no_open_loop() -> None:
+    slow = replace(GOOD, null_wait_p99_ms=math.nan, null_achieved_per_s=400.0)
+    assert json.loads(json.dumps(slow.to_json(), allow_nan=False))["null_wait_p99_ms"] is None
+    assert cannot(slow) == ["an open loop of 10,000 starts a second"]
 
 
 def test_the_clock_is_read_and_steps() -> None:
@@ -158,6 +166,13 @@ def test_the_environment_has_its_key_and_no_secret(postgres: str) -> None:
     assert where["postgresql"]["version"]
     assert where["host"]["cores_for_us"] >= 1
     json.dumps(where, allow_nan=False)
+
+
+def test_durable_writes_are_probed_where_the_data_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLCSIM_DATA_DIR", str(tmp_path))
+    assert probed_folder() == tmp_path
+    monkeypatch.setenv("PLCSIM_DATA_DIR", str(tmp_path / "not" / "yet"))
+    assert probed_folder() == Path(tempfile.gettempdir())
 
 
 def test_facts_of_the_disk_are_those_of_the_nearest_folder_that_there_is(tmp_path: Path) -> None:

@@ -124,6 +124,19 @@ def test_weighted_merge_equals_a_merge_that_repeats_slots() -> None:
         assert weighted.tolist() == explicit
 
 
+def test_a_merge_of_slots_that_stored_nothing_has_no_percentile() -> None:
+    merged = Merged([latencies_of([]), latencies_of([5_000_000] * 20)])
+    found = merged.weighted_percentiles_us(50, np.array([[2.0, 0.0], [1.0, 1.0]]))
+    assert math.isnan(found[0])
+    assert found[1] == pytest.approx(5000, rel=0.001)
+    for slots in (2, 0):
+        nothing = Merged([latencies_of([])] * slots)
+        assert np.isnan(nothing.weighted_percentiles_us(50, np.ones((3, slots)))).tolist() == [True] * 3
+        assert math.isnan(nothing.percentile_us(50))
+        assert math.isnan(nothing.mean_us)
+        assert (nothing.count, nothing.max_us) == (0, 0.0)
+
+
 def test_what_is_encoded_is_readable_by_hdrhistogram_itself() -> None:
     values = lognormal(11)
     encoded = latencies_of(values).to_json()["hdr_v2"]

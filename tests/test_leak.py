@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from waiting import wait_for
 
-from bench.analysis.leak import FEWEST_WINDOWS, LeakVerdict, judge_leak, window_minima
+from bench.analysis.leak import FEWEST_WINDOWS, LeakVerdict, hours_until, judge_leak, window_minima
 from bench.analysis.trend import trend_of
 from bench.measuring.resources import process_use
 
@@ -179,8 +179,8 @@ def test_minima_of_windows_by_hand() -> None:
 
 def test_room_lasts_as_long_as_the_upper_end_says() -> None:
     leak = judged(50 * MB + LEAK * TEN_MINUTES)
-    assert leak.hours_until(600) == pytest.approx(10, rel=0.01)
-    assert judged(50 * MB - LEAK * TEN_MINUTES).hours_until(600) is None
+    assert hours_until(600, leak.high) == pytest.approx(10, rel=0.01)
+    assert hours_until(600, judged(50 * MB - LEAK * TEN_MINUTES).high) is None
 
 
 @pytest.mark.parametrize(("budget", "window_s"), [(0.0, 30.0), (5.0, 0.0), (-1.0, 30.0)])

@@ -22,7 +22,7 @@ from plcsim.parameters import Table
 from plcsim.write_journal import append_write, open_journal
 from plcsim.writes import Change, Write, WriteRecord
 
-COMMANDS = ["quick", "verify", "demo", "sweep", "compare", "report", "doctor"]
+COMMANDS = ["quick", "verify", "demo", "sweep", "suite", "stress", "replay", "compare", "report", "doctor"]
 SCRIPT = str(Path(sys.executable).parent / "plcbench")
 MODULE = [sys.executable, "-m", "bench"]
 
@@ -83,6 +83,8 @@ def test_help_names_all_commands() -> None:
         (["quick", "--a", "mine"], 2, "'mine' is not an arm; there are baseline, synchronizing"),
         (["quick", "--b", "baseline+pool=no"], 2, "pool=no: must be from 1 to 200 connections"),
         (["quick", "--tables", "a.b,,c"], 2, "a name is empty"),
+        (["quick", "--copy-rows"], 2, "--copy-rows copies the rows of --tables; name them"),
+        (["quick", "--tables", "a.b"], 2, "--tables are tables of yours: say by --database where they are"),
         (["quick", "--process", "on"], 2, "'on' is not one of 'running', 'idle'"),
         (["quick", "--json", "/proc/x/y.json"], 2, "the result cannot be written to /proc/x/y.json"),
         (["quick", "--database", "nonsense"], 2, "--database is not a PostgreSQL URL"),
@@ -97,6 +99,14 @@ def test_help_names_all_commands() -> None:
         (["verify", "--database", "postgresql://x", "--schema", ""], 2, "the name of the schema is empty"),
         (["sweep"], 2, "Missing argument 'PLAN'"),
         (["sweep", "nowhere.yaml"], 2, "nowhere.yaml: cannot be read: No such file or directory"),
+        (["suite", "--part", "all"], 2, "'all' is not one of 'baseline'"),
+        (["suite", "--plan", "nowhere.yaml"], 2, "nowhere.yaml: cannot be read: No such file or directory"),
+        (["stress", "--scenario", "flood"], 2, "'flood' is not one of 'escalation'"),
+        (["stress", "--b", "mine"], 2, "'mine' is not an arm; there are baseline, synchronizing"),
+        (["stress", "--output", "/proc/x/y.json"], 2, "the result cannot be written to /proc/x/y.json"),
+        (["replay", "nowhere.csv"], 2, "nowhere.csv: cannot be read: No such file or directory"),
+        (["compare", "a.json"], 2, "Missing argument 'B'"),
+        (["compare", "a.json", "b.json", "--margin", "nan"], 2, "nan is not a number"),
         (["swoop"], 2, "No such command 'swoop'"),
         (["--fast"], 2, "No such option"),
     ],

@@ -127,6 +127,18 @@ def test_what_a_section_could_not_measure_and_long_readers_are_conditions() -> N
     assert not any("long snapshot" in line for line in readiness([section]).conditions)
 
 
+def test_what_was_too_uncertain_to_be_judged_is_a_condition() -> None:
+    memory = Section("memory")
+    at = {"repository": "synchronizing"}
+    open_one = Finding("memory_growth_mb_per_h", 9.0, -50.0, 70.0, "MB/h", "memory", at, Outcome.INCONCLUSIVE)
+    memory.findings.append(open_one)
+    found = readiness([impact(), memory])
+    assert found.decision is GO
+    assert f"left open in memory: {open_one.in_words()}" in found.conditions
+    memory.findings[0] = Finding("memory_growth_mb_per_h", 0.0, -1.0, 1.0, "MB/h", "memory", at, Outcome.PASS)
+    assert not any(line.startswith("left open") for line in readiness([impact(), memory]).conditions)
+
+
 @pytest.mark.parametrize(
     ("sections", "outcome"),
     [

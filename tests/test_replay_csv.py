@@ -55,6 +55,7 @@ def test_a_csv_file_is_read_as_it_stands(tmp_path: Path, text: str) -> None:
         ("time,a\n", r"day\.csv: has no row"),
         ("at,a\n1,2\n", r"day\.csv:1: time: is not a column; there are at, a"),
         ('time,a\n1,"2\n', r"day\.csv:\d: is not CSV"),
+        ("time," + "a" * 200_000 + "\n1,2\n", r"day\.csv:1: is not CSV: field larger than"),
         ("time,a\n1,inf\n", r"day\.csv:2: a: 'inf'"),
     ],
 )

@@ -114,9 +114,42 @@ def test_a_section_that_failed_or_cannot_be_believed_says_why() -> None:
     assert "## Deployment: NO-GO" in markdown
 
 
+@pytest.mark.parametrize("say", [printed, suite_markdown])
+@pytest.mark.parametrize("wrong", [{"invalid": ["a checkpoint ran"]}, {"error": "the server is gone"}])
+def test_no_target_looks_met_in_a_section_that_cannot_be_believed(say: Any, wrong: dict[str, Any]) -> None:
+    out = say(replace(section(), **wrong)).replace("\\", "")
+    assert out.count("not believed: ") == 4
+    assert "not believed: throughput loss +10.0% [+5.0%, +15.0%], target below 20%: LOW-MEDIUM, PASS" in out
+    assert "not believed: " not in say(section())
+
+
 def test_a_section_without_judgements_does_not_look_like_one_that_passed() -> None:
     assert "baseline: PASS (nothing to judge)" in printed(Section("baseline"))
     assert "(nothing to judge)" not in printed(section())
+
+
+def test_markdown_says_it_too_that_nothing_was_judged_and_what_holds() -> None:
+    markdown = suite_markdown(Section("baseline"), section("judged"), Section("storm", error="gone"))
+    assert "## baseline: PASS (nothing to judge)\n" in markdown
+    assert "## judged: PASS\n" in markdown
+    assert "## storm: INVALID\n" in markdown
+    assert "1,000 values checked, 0 violations (I1 I2" in markdown
+    unchecked = verification()
+    for check in unchecked.checks.values():
+        check.not_applicable = "not our tables"
+    foreign = replace(section(), verifications={"B": unchecked})
+    assert "0 violations (none hold)" in suite_markdown(foreign)
+
+
+def test_a_quick_run_in_which_an_arm_stored_nothing_is_reported(tmp_path: Path) -> None:
+    """What was no number is null in the file."""
+    content = quick_content()
+    content["plant"]["ms_per_scan"]["b"] = None
+    content["parameters_per_scan"] = [{"parameters": 84, "a_per_s": 100.0, "b_per_s": 0.0, "loss": None}]
+    content["metrics"][0] |= {"b": None, "cost": None}
+    markdown = markdown_of({"kind": "quick", **content})
+    assert " -> n/a ms a scan" in markdown
+    assert "| 84 | 100 | 0 | n/a |" in markdown
 
 
 def test_a_missed_target_is_told_in_both() -> None:
@@ -175,3 +208,22 @@ def test_cells_of_a_sweep_without_sections_are_shown() -> None:
     markdown = markdown_of({"kind": "sweep", "cells": cells, "finished_at": "now"})
     assert "| 4 × 84 parameters | 3,364 | 2 | 0 |  |" in markdown
     assert "| 8 × 84 parameters |  |  |  | no disk |" in markdown
+
+
+@pytest.mark.parametrize("target", ["a.json", "b.json", "nowhere/report.md"])
+def test_a_report_overwrites_no_result(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, target: str
+) -> None:
+    for name in ("a.json", "b.json"):
+        stored(tmp_path, name, "suite", run_content([section()]))
+    before = (tmp_path / "b.json").read_text()
+    monkeypatch.setattr(
+        sys, "argv", ["plcbench", "report", str(tmp_path / "a.json"), "-o", str(tmp_path / target)]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    err = capfd.readouterr().err
+    assert err.startswith(f"plcbench: {tmp_path / target}: ")
+    assert err.count("\n") == 1
+    assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text() == before

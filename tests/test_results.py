@@ -16,7 +16,7 @@ import pytest
 from fix_postgres import reachable_folder
 from waiting import wait_for
 
-from bench.results import result_path, write_result
+from bench.results import command_line, result_path, sayable, write_result
 from plcsim.errors import InputError
 
 
@@ -45,11 +45,51 @@ def test_what_is_no_number_is_written_as_null(tmp_path: Path) -> None:
 
 def test_a_chosen_file_is_replaced_by_a_whole_one(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    path.write_text("x" * 100_000)
+    write_result(path, "suite", {"old": "x" * 100_000})
+    old = path.read_text()
     assert result_path("quick", path) == path
-    assert path.read_text() == "x" * 100_000  # until there is a result
+    assert path.read_text() == old  # until there is a result
     write_result(path, "quick", {})
     assert json.loads(path.read_text())["kind"] == "quick"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["time,a.x\n0,1\n", "interval_s: 1.0\n", '{"format": "another"}', '[{"format": "plcbench-result"}]'],
+)
+def test_what_is_no_result_is_never_written_over(tmp_path: Path, text: str) -> None:
+    """A recording or a plan that was named twice by mistake."""
+    path = tmp_path / "day.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"day\.csv: the file that stands there is no result of plcbench"):
+        result_path("replay", path)
+    assert path.read_text() == text
+
+
+def test_a_pipe_without_a_reader_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert result_path("quick", tmp_path / "pipe") == tmp_path / "pipe"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (["quick", "--seed", "2"], ["quick", "--seed", "2"]),
+        (
+            ["sweep", "p.yaml", "--database", "postgresql://me:secret@h/d"],
+            ["sweep", "p.yaml", "--database", "…"],
+        ),
+        (["suite", "--database=postgresql://me:secret@h/d"], ["suite", "--database=…"]),
+        (["suite", "--database", "host=h password=secret"], ["suite", "--database", "…"]),
+        (["replay", "postgres://me:secret@h/d", "--only-a"], ["replay", "postgresql://…", "--only-a"]),
+    ],
+    ids=lambda value: value[0],
+)
+def test_a_password_does_not_get_into_a_result(
+    monkeypatch: pytest.MonkeyPatch, given: list[str], kept: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["plcbench", *given])
+    assert command_line() == kept
 
 
 def test_a_reader_never_sees_half_a_result(tmp_path: Path) -> None:
@@ -102,6 +142,13 @@ def test_a_full_disk_is_one_error_and_leaves_the_old_result(tmp_path: Path) -> N
     assert done.stdout == f"PlcsimError the result cannot be written to {path}: File too large\n"
     assert json.loads(path.read_text())["old"] is True
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_only_what_json_has_is_sayable() -> None:
+    assert (
+        json.dumps(sayable({"a": math.nan, "b": [math.inf, 1.5]}), allow_nan=False)
+        == '{"a": null, "b": [null, 1.5]}'
+    )
 
 
 def test_a_new_result_gets_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

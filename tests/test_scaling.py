@@ -155,6 +155,19 @@ def test_a_difference_says_what_scales_worse() -> None:
     assert "no difference" in str(same)
     dearer = fit_usl(LEVELS, (0.8 * throughput(LEVELS))[:, None].tolist(), 4)
     assert "costs more" in str(scaling_difference(a, dearer))
+
+
+def test_a_difference_says_what_scales_better_too() -> None:
+    a, better = fitted(LEVELS, 2, noise=0.02, sigma=0.15), fitted(LEVELS, 1, noise=0.02)
+    difference = scaling_difference(a, better)
+    assert difference.sigma.high < 0
+    assert "less of it waits in a queue" in str(difference)
+    dearer = fit_usl(LEVELS, (0.8 * throughput(LEVELS))[:, None].tolist(), 4)
+    assert "costs less" in str(scaling_difference(dearer, better))
+
+
+def test_a_difference_is_written_with_its_words() -> None:
+    same = scaling_difference(fitted(LEVELS, 1, noise=0.02), fitted(LEVELS, 3, noise=0.02))
     assert set(same.to_json()) == {"lambda_ratio", "sigma_difference", "kappa_difference", "in_words"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from bench.analysis.statistics import Impact, paired_impact, percentile_impact, wilson
+from bench.analysis.statistics import Impact, paired_impact, percentile_impact, rounded, wilson
 from bench.load.slots import slot_order
 from bench.measuring.latency import Merged, latencies_of
 
@@ -179,9 +180,28 @@ def test_percentile_impact_of_the_same_slots_is_nothing() -> None:
 @pytest.mark.parametrize(("count", "given"), [(3000, True), (2999, False), (1000, False)])
 def test_an_interval_of_a_percentile_needs_thirty_values_beyond_it(count: int, given: bool) -> None:
     values = np.arange(1, count + 1) * 1000
-    slots = Merged([latencies_of(part) for part in np.array_split(values, 4)])
+    slots = Merged([latencies_of(part) for part in np.array_split(values, 6)])
     assert (percentile_impact(slots, slots, 99.0, seed=1) is not None) is given
     assert not math.isnan(slots.percentile_us(99))  # it is printed all the same
+
+
+@pytest.mark.parametrize(("pairs", "given"), [(5, False), (6, True)])
+def test_an_interval_of_a_percentile_needs_six_pairs(pairs: int, given: bool) -> None:
+    slots = Merged([latencies_of(np.arange(1, 2001) * 1000)] * pairs)
+    assert (percentile_impact(slots, slots, 95.0, seed=1) is not None) is given
+
+
+def test_two_pairs_that_are_worlds_apart_have_an_interval_without_an_end() -> None:
+    impact = paired_impact([1e-6, 1e300], [1e300, 1e-6])
+    assert (impact.low, impact.high, impact.detectable) == (-1.0, math.inf, math.inf)
+    assert impact.negated().detectable == 1.0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_json_has_no_word_for_is_null(value: float) -> None:
+    assert rounded(value) is None
+    assert json.dumps(Impact(value, value, value, 8, 0.1).to_json(), allow_nan=False)
+    assert rounded(0.1234567) == 0.123457
 
 
 def test_percentile_impact_resamples_whole_pairs() -> None:

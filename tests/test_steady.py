@@ -81,6 +81,13 @@ def test_littles_law(throughput: float, response: float, holds: bool, said: str)
     assert check.to_json()["in_system"] == pytest.approx(throughput * response)
 
 
+def test_littles_law_of_a_system_that_stored_nothing_does_not_hold() -> None:
+    check = little(8, 0.0, math.nan)
+    assert not check.holds
+    assert "nothing was stored" in check.why
+    assert check.to_json()["in_system"] is None
+
+
 def test_nobody_at_work_has_no_law() -> None:
     with pytest.raises(ValueError, match="workers"):
         little(0, 1, 1)

@@ -70,6 +70,7 @@ def schemas(conninfo: str) -> set[str]:
         return {name for (name,) in connection.execute("SELECT nspname FROM pg_namespace")}
 
 
+@pytest.mark.long
 def test_long_reader_shows_what_is_left_of_both_arms(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_reader, "READERS", {"idle transaction": idle_transaction})
     plan = StressPlan(long_reader=LongReaderPlan(snapshots_s=[1.5], before_s=0.3, after_s=0.2, repeats=2))
@@ -97,6 +98,7 @@ def test_long_reader_shows_what_is_left_of_both_arms(postgres: str, monkeypatch:
     assert schemas(postgres) == there
 
 
+@pytest.mark.long
 def test_hogs_take_their_part_of_both_arms(postgres: str) -> None:
     plan = StressPlan(cpu_hogs=CpuHogsPlan(pairs=2, slot_s=0.3))
     section, there = Section("cpu_hogs"), schemas(postgres)

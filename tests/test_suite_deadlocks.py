@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from fix_checks import run_part
 from fix_postgres import Schema
 from fix_scans import Oven
@@ -89,6 +90,7 @@ def test_the_watch_sees_no_deadlock_in_mere_waiting(schema: Schema, oven: Oven) 
     assert watch.cycles == []
 
 
+@pytest.mark.long
 def test_part_fires_without_the_lock_and_not_with_it(postgres: str) -> None:
     section = run_part(postgres, deadlocks, width=84, seconds=0.4, writers=6)
     assert section.invalid == []

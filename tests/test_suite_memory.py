@@ -28,6 +28,7 @@ def test_growth_is_judged_where_the_run_is_long_enough(slope_mb_per_h: float, ou
     assert _judged(few, "baseline", "worker", SECONDS) is None
 
 
+@pytest.mark.long
 def test_part_memory_measures_sizes_and_finds_a_planted_leak(postgres: str) -> None:
     section = run_part(
         postgres,

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.cli import main
+from bench.results import write_result
+from bench.sweep.measured import TrialResult
+from bench.sweep.plan import load_sweep
+from bench.sweep.resume import load_earlier, plan_of, sources_of
+from plcsim.errors import InputError
 
 PLAN = "interval_s: [1.0, 0.1]\nrepository: [baseline, synchronizing]\nparameters: 7\nrepeats: 2\n"
 Sweep = Callable[..., tuple[int, str, str]]
@@ -61,6 +68,7 @@ def test_arms_of_the_command_line_take_the_place_of_the_repositories(sweep: Swee
         (["--resume"], "plcbench-results holds no sweep of this plan to resume"),
         (["--resume", "--json", "nowhere.json"], "nowhere.json: there is nothing to resume"),
         (["--resume", "--json", "plan.yaml"], "plan.yaml: is not JSON"),
+        (["--json", "plan.yaml"], "the file that stands there is no result of plcbench"),
         (["--json", "/proc/x/y.json"], "the result cannot be written to /proc/x/y.json"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -70,3 +78,69 @@ def test_what_is_wrong_is_told_in_one_line(sweep: Sweep, arguments: list[str], s
     assert (code, err.count("\n"), out) == (2, 1, "")
     assert err.startswith("plcbench: ")
     assert said in err
+
+
+def begun(folder: Path, done: int, **more: Any) -> Path:
+    """A result of plan.yaml in which the first run failed and so many after it ended."""
+    spec = load_sweep(folder / "plan.yaml")
+    trials = spec.trials()
+    cells: list[dict[str, Any]] = [
+        {"trial": str(trials[0]), "error": "no disk", "seconds": 1.0, "result": None}
+    ]
+    for trial in trials[1 : done + 1]:
+        result = TrialResult(trial, [], 0, 0, {"violations": 0}).to_json()
+        cells.append({"trial": str(trial), "error": "", "seconds": 1.0, "result": result})
+    content = {
+        "plan": plan_of(spec), "arms": sources_of(spec), "cells": cells, "environment": {"cores": 2},
+        "started_at": "2026-11-23", "took_s": 9.0, "unfinished": "stopped after 3 of 8 runs", **more,
+    }  # fmt: skip
+    path = folder / "begun.json"
+    write_result(path, "sweep", content)
+    return path
+
+
+def test_what_is_left_is_what_did_not_end_wherever_it_stands(sweep: Sweep, tmp_path: Path) -> None:
+    """The first run failed: what is left is not only the last ones."""
+    begun(tmp_path, 3)
+    trials = [str(trial) for trial in load_sweep(tmp_path / "plan.yaml").trials()]
+    code, out, _ = sweep("--dry-run", "--resume", "--json", "begun.json")
+    lines = out.splitlines()
+    assert (code, len(lines)) == (0, 6)
+    assert [line.partition(": at most")[0] for line in lines[:-1]] == [trials[0], *trials[4:]]
+    assert "4 cells, 5 runs in this order" in lines[-1]
+
+
+def test_a_stopped_sweep_is_not_begun_anew_in_its_file(sweep: Sweep, tmp_path: Path) -> None:
+    path = begun(tmp_path, 3)
+    before = path.read_text()
+    code, out, err = sweep("--json", "begun.json")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "begun.json: holds a sweep that did not end: stopped after 3 of 8 runs; --resume goes on" in err
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"plan": []}, {"cells": {}}, {"cells": [1]}, {"environment": None}, {"took_s": "x"}, {"started_at": 1}],
+    ids=str,
+)
+def test_a_result_that_is_not_whole_is_not_resumed(
+    sweep: Sweep, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    begun(tmp_path, 1, **change)
+    code, out, err = sweep("--resume", "--dry-run", "--json", "begun.json")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "begun.json: " in err
+
+
+def test_an_arm_whose_file_was_changed_is_another_plan(tmp_path: Path) -> None:
+    arm = tmp_path / "mine.sql"
+    arm.write_text("SELECT %(first_scan)s", encoding="utf-8")
+    (tmp_path / "plan.yaml").write_text(f"source: made\nrepository: {arm}\n", encoding="utf-8")
+    spec = load_sweep(tmp_path / "plan.yaml")
+    path = begun(tmp_path, 0)
+    assert list(json.loads(path.read_text())["arms"]) == [str(arm)]
+    assert load_earlier(spec, path).started_at
+    arm.write_text("SELECT %(last_scan)s", encoding="utf-8")
+    with pytest.raises(InputError, match=r"is of another plan: .*mine\.sql changed since; nothing was run"):
+        load_earlier(spec, path)

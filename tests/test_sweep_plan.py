@@ -32,6 +32,20 @@ def load(folder: Path, text: str) -> SweepSpec:
     return load_sweep(plan_file(folder, text))
 
 
+@pytest.mark.parametrize("value", ["on", "[on, off]", '["off", on]'])
+def test_a_switch_without_quotes_is_told_to_need_them(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match=r"sweep\.yaml:7: synchronous_commit.*: True: .*in quotes"):
+        load(tmp_path, f"{PLAN}synchronous_commit: {value}\n")
+
+
+def test_a_profile_cannot_be_called_none(tmp_path: Path) -> None:
+    """Its faults would silently not be there."""
+    profile = "fault_profiles:\n  none:\n    - {kind: delay, seconds: 1.0}\n"
+    with pytest.raises(ConfigError, match=r"sweep\.yaml:8: fault_profiles\.none: .*give it another name"):
+        load(tmp_path, PLAN + profile)
+    assert load(tmp_path, PLAN + profile.replace("none:", "slow:")).fault_profiles
+
+
 def test_a_plan_is_every_combination_once(tmp_path: Path) -> None:
     spec = load(tmp_path, PLAN)
     trials = spec.trials()
@@ -129,7 +143,7 @@ def test_the_examples_that_come_with_it_load(name: str) -> None:
         ("parameters: 84", "parameters: 4", 4, "parameters: 4: must be 5 or more"),
         ("parameters: 84", "scans: [1, 2]", 4, "scans[1]: 2 scans a transaction need source: made"),
         ("parameters: 84", "source: db", 4, "source: 'db' is not one of 'plc', 'made'"),
-        ("parameters: 84", "synchronous_commit: on", 4, "synchronous_commit: True is not one of 'on', 'off'"),
+        ("parameters: 84", "synchronous_commit: on", 4, "synchronous_commit: True: on and off are true"),
         ("parameters: 84", "faults: [none, bad]", 4, "faults[1]: 'bad' is not one of fault_"),
         ("parameters: 84", "fault_profiles: {a: [{kind: torn}]}", 4, "makes values false without a sign"),
         ("parameters: 84", "fault_profiles: {a: [{kind: dealy}]}", 4, "'dealy' is not one of"),

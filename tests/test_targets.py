@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,20 @@ def test_equal_arms_must_differ_by_less_than_half_of_the_target(
         assert "is not inside ±10%" in reason
 
 
+def test_an_interval_that_is_only_too_wide_says_how_many_pairs_would_do() -> None:
+    wide = paired_impact([1.0] * 6, [math.exp(0.1 * (-1) ** i) for i in range(6)])
+    pairs = re.search(r"±10%; with such a spread (\d+) pairs are needed$", aa_gate(wide, 0.2))
+    assert pairs
+    enough = int(pairs[1])
+    assert (
+        aa_gate(paired_impact([1.0] * enough, [math.exp(0.1 * (-1) ** i) for i in range(enough)]), 0.2) == ""
+    )
+    apart = aa_gate(Impact(0.2, 0.15, 0.25, 8, 0.05), 0.2)
+    assert "pairs are needed" not in apart  # more pairs would not bring these arms together
+    hopeless = aa_gate(Impact(0.0, -0.9, 1e9, 2, 1e9), 0.2)
+    assert "pairs are needed" not in hopeless
+
+
 @pytest.mark.parametrize(
     ("low", "high", "least", "most"),
     [
@@ -147,6 +162,11 @@ def test_limits_are_judged_with_the_whole_interval(
     assert judge_most("recovery", value, low, high, 0.5, "s").outcome is most
 
 
+def test_a_recovery_that_nobody_saw_misses_its_target_in_words() -> None:
+    judged = judge_most("recovery", math.inf, math.inf, math.inf, 30.0, "s")
+    assert judged.in_words() == "recovery: no end seen, target below 30 s: FAIL"
+
+
 def test_what_must_never_happen_passes_only_if_somebody_looked() -> None:
     assert judge_zero("deadlocks", 0, 10_000).outcome is PASS
     assert judge_zero("deadlocks", 1, 10_000).outcome is FAIL
@@ -160,6 +180,7 @@ JUDGEMENTS = [
     judge_least("long reader", 0.7, 0.6, 0.8, 0.5),
     judge_most("recovery", 12.0, 10.0, 14.0, 30.0, "s"),
     judge_zero("lost scans", 2, 900),
+    judge_most("recovery (killed)", 12.5, 12.5, 12.5, 30.0, "s"),
     judge_cost("memory", Impact(math.nan, math.nan, math.nan, 4, math.nan), 0.4),
 ]
 
@@ -192,6 +213,7 @@ def test_a_judgement_of_an_older_result_is_read_too() -> None:
                 "long reader: 70.0% [60.0%, 80.0%], target above 50.0%: PASS",
                 "recovery: 12 s [10 s, 14 s], target below 30 s: PASS",
                 "lost scans: 2, must be 0: FAIL (900 checked)",
+                "recovery (killed): 12.5 s, target below 30 s: PASS",
                 "memory increase n/a [n/a, n/a], target below 40%: INCONCLUSIVE",
             ),
             strict=True,

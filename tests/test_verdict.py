@@ -82,6 +82,35 @@ def test_the_value_of_success_is_the_lower_end_of_its_interval() -> None:
     assert judge_success([(148, 148), (133, 148)], 0.95).value == pytest.approx(1 - 0.1605, abs=5e-5)
 
 
+@pytest.mark.parametrize(
+    ("stored", "tried", "said"),
+    [
+        (9_990, 10_000, "success: above 99.82% (target 95%): PASS"),
+        (9_000, 10_000, "success: 89.40% to 90.57% (target 95%): FAIL"),
+        (20, 20, "success: 83.89% to 100.00% (target 95%): INCONCLUSIVE (73 tries of each arm "
+         "without another failure would pass)"),
+    ],
+)  # fmt: skip
+def test_success_that_does_not_pass_shows_both_ends_and_what_would_settle_it(
+    stored: int, tried: int, said: str
+) -> None:
+    assert judge_success([(stored, tried), (tried, tried)], 0.95).in_words() == said
+
+
+def test_what_would_settle_success_does() -> None:
+    found = judge_success([(118, 120), (120, 120)], 0.97)
+    assert found.outcome is INCONCLUSIVE
+    tries = int(found.note.split()[0].replace(",", ""))
+    assert judge_success([(tries - 2, tries), (tries, tries)], 0.97).outcome is PASS
+    assert judge_success([(tries - 3, tries - 1), (tries, tries)], 0.97).outcome is INCONCLUSIVE
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.2])
+def test_a_faster_arm_passes_by_its_percent_and_not_by_a_floor(floor: float) -> None:
+    judged = judge_cost("throughput", cost(-0.3, -0.1), TARGET, 1000.0, floor)
+    assert (judged.outcome, judged.level, judged.note) == (PASS, "LOW", "")
+
+
 def judgement(outcome: Outcome) -> Judgement:
     return Judgement("any", outcome, "", 0.2, None)
 

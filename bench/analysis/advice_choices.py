@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import takewhile
 
 from bench.analysis.finding import Finding
 from bench.analysis.recommendation import (
@@ -82,7 +83,10 @@ def update_strategy(findings: Sequence[Finding]) -> list[Recommendation] | str:
     for group in groups:
         if not all(finding.low > 0 for finding in group):
             continue  # times that cannot be told from nothing cannot be told from each other
-        winner, second = _clear_winner(group)
+        clear = _clear_winner(group)
+        if clear is None:
+            continue
+        winner, second = clear
         winners.setdefault(winner.at["strategy"], []).append(winner)
         evidence.setdefault(winner.at["strategy"], []).extend((winner, second))
     given = []
@@ -100,12 +104,17 @@ def update_strategy(findings: Sequence[Finding]) -> list[Recommendation] | str:
     return given or _TOO_WIDE
 
 
-def _clear_winner(group: Sequence[Finding]) -> tuple[Finding, Finding]:
-    """The fastest and whom it beat; the default one where the fastest is not clearly faster than it."""
+def _clear_winner(group: Sequence[Finding]) -> tuple[Finding, Finding] | None:
+    """The fastest and whom it beat; the default one where the fastest is not clearly faster than it.
+
+    None where the default one was not measured and the two fastest cannot be told apart.
+    """
     fastest, second = sorted(group, key=lambda finding: finding.value)[:2]
     names = {finding.at["strategy"]: finding for finding in group}
     default = next((names[name] for name in DEFAULT_STRATEGIES if name in names), None)
-    if default is None or default is fastest:
+    if default is None:
+        return (fastest, second) if fastest.high < second.low else None
+    if default is fastest:
         return fastest, second
     return (fastest, default) if fastest.high < default.low else (default, fastest)
 
@@ -122,15 +131,17 @@ def pool_size(findings: Sequence[Finding]) -> list[Recommendation] | str:
     given = [each for each in map(_smallest_pool, groups) if each is not None]
     largest = max(float(finding.at["pool_size"]) for finding in tails)
     return given or (
-        f"at a demand of {demand:g} every pool up to {largest:g} makes some wait {POOL_WAIT_MS:g} ms or more"
+        f"at a demand of {demand:g} the largest pool, of {largest:g}, makes some wait {POOL_WAIT_MS:g} ms "
+        "or more"
     )
 
 
 def _smallest_pool(group: Sequence[Finding]) -> Recommendation | None:
     ordered = sorted(group, key=lambda finding: float(finding.at["pool_size"]))
-    enough = next((finding for finding in ordered if finding.high < POOL_WAIT_MS), None)
-    if enough is None:
+    without_wait = list(takewhile(lambda finding: finding.high < POOL_WAIT_MS, reversed(ordered)))
+    if not without_wait:
         return None
+    enough = without_wait[-1]  # and every larger one that was measured
     smallest, demand = float(enough.at["pool_size"]), float(enough.at["demand"])
     smaller = [finding for finding in ordered if float(finding.at["pool_size"]) < smallest]
     where = conditions(enough, "pool_size", "demand", "percentile")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import takewhile
 
 from bench.analysis.finding import Finding
+from bench.analysis.leak import hours_until
 from bench.analysis.recommendation import MARGIN, Recommendation, alike, conditions, of_metric
 
 _MEMORY_FACTOR = 1.5
 _TIMES_NORMAL = 3.0
 """A response time of so many times what was measured is no longer that."""
 _TAIL = 95.0
+_LONG_H = 24 * 365
+_FEWEST_SEEN = 2
+"""A level that held once has not been confirmed."""
 _READER_LEFT = 0.8
 """A snapshot that leaves less than so much of the throughput is worth being woken for."""
 
@@ -30,9 +35,10 @@ def polling_rate(findings: Sequence[Finding]) -> list[Recommendation] | str:
 
 def _shortest(group: Sequence[Finding]) -> Recommendation | None:
     ordered = sorted(group, key=lambda finding: float(finding.at["interval_s"]))
-    shortest = next((f for f in ordered if f.high <= MARGIN * 1000 * float(f.at["interval_s"])), None)
-    if shortest is None:
+    in_time = list(takewhile(_leaves_room, reversed(ordered)))  # "or longer" must hold of what was measured
+    if not in_time:
         return None
+    shortest = in_time[-1]
     tried = "no shorter one was measured" if shortest is ordered[0] else "shorter ones were stored too late"
     where = conditions(shortest, "interval_s", "percentile")
     return Recommendation(
@@ -45,6 +51,11 @@ def _shortest(group: Sequence[Finding]) -> Recommendation | None:
     )
 
 
+def _leaves_room(finding: Finding) -> bool:
+    """Whether a response time ends well before the next scan is due; true where nothing says when that is."""
+    return finding.high <= MARGIN * 1000 * float(finding.at.get("interval_s", math.inf))
+
+
 def _limits(findings: Sequence[Finding], resource: str) -> list[Finding]:
     """Confirmed limits of a resource: the last good value counts, whether the first bad is known or not."""
     return [
@@ -54,6 +65,7 @@ def _limits(findings: Sequence[Finding], resource: str) -> list[Finding]:
         and str(finding.at.get("resource")) == resource
         and math.isfinite(finding.low)
         and finding.low > 0
+        and finding.at.get("confirmed", _FEWEST_SEEN) >= _FEWEST_SEEN
         and not _is_generators(finding)
     ]
 
@@ -89,19 +101,26 @@ def memory_per_logger(findings: Sequence[Finding]) -> list[Recommendation] | str
                 f"a limit of {limit:,} MB: the most was {largest.value:,.1f} MB ({conditions(largest)})",
                 f"{_MEMORY_FACTOR:g} times the upper end",
                 (largest, leak) if leak else (largest,),
-                _growth_in_words(leak),
+                _growth_in_words(leak, limit - largest.high),
             )
         )
     return given or "no memory of a logger was measured with an interval"
 
 
-def _growth_in_words(leak: Finding | None) -> str:
+def _growth_in_words(leak: Finding | None, room_mb: float) -> str:
     if leak is None:
         return "whether it grows over hours was not measured"
+    hours = hours_until(room_mb, leak.high)
+    if hours is None:
+        return "no growth was seen"
     if leak.low > 0:
         grows = f"{leak.value:.2g} MB/h [{leak.low:.2g}, {leak.high:.2g}]"
-        return f"it grows by {grows}: no limit is enough for long"
-    return f"growth of up to {max(0.0, leak.high):.2g} MB/h cannot be ruled out"
+        return f"it grows by {grows}: no limit is enough for long, this one {_for_hours(hours)}"
+    return f"growth of up to {leak.high:.2g} MB/h cannot be ruled out: the limit {_for_hours(hours)}"
+
+
+def _for_hours(hours: float) -> str:
+    return f"lasts {hours:,.2g} h at least" if hours < _LONG_H else "lasts a year at least"
 
 
 def alert_thresholds(findings: Sequence[Finding]) -> list[Recommendation] | str:
@@ -116,7 +135,11 @@ def alert_thresholds(findings: Sequence[Finding]) -> list[Recommendation] | str:
 
 
 def _response_alert(findings: Sequence[Finding]) -> list[Recommendation]:
-    found = [f for f in of_metric(findings, "response_ms") if float(f.at.get("percentile", 0)) == 99]
+    found = [
+        f
+        for f in of_metric(findings, "response_ms")
+        if float(f.at.get("percentile", 0)) == 99 and _leaves_room(f)
+    ]
     if not found:
         return []
     worst = max(found, key=lambda finding: finding.high)
@@ -125,7 +148,7 @@ def _response_alert(findings: Sequence[Finding]) -> list[Recommendation]:
         Recommendation(
             "alert thresholds",
             f"p99 of plclogger_response_seconds above {threshold_s:.3g} s for 5 minutes",
-            f"{_TIMES_NORMAL:g} times the upper end of the worst cell",
+            f"{_TIMES_NORMAL:g} times the upper end of the worst cell that was stored in time",
             (worst,),
             "warns of slowness, not of loss",
         )

@@ -16,6 +16,10 @@ from typing import Any
 
 _SLOWER = 2.0
 _MEMORY_STEP = 1 << 30
+UNRECORDED = "path|directory|directories|file|conninfo|command|password|user|name|addresses"
+"""Settings of the server whose names match are not recorded: they say where it is and whose, not how fast."""
+DEFAULT = "the default"
+"""Of a setting of the server that was left as it is."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def fingerprint(environment: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {name: take(environment) for name, take in _MACHINE.items()}
     found["postgresql.version"] = _major(str(postgresql.get("version", "")))
     for name, value in (postgresql.get("settings") or {}).items():
-        if name not in _HARMLESS:
+        if name not in _HARMLESS and not re.search(UNRECORDED, name):
             found[f"postgresql.{name}"] = value
     return found
 
@@ -52,9 +56,15 @@ def comparability_key(environment: dict[str, Any]) -> str:
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
     """Of two environments: what forbids to compare first, then what may be the change.
 
-    What only one of them recorded forbids nothing: nobody knows whether it differs.
+    What only one of them recorded forbids nothing: nobody knows whether it differs. A setting of the server
+    that one of them lacks has its default there, for all others are recorded.
     """
     before, after = fingerprint(a), fingerprint(b)
+    if _has_settings(a) and _has_settings(b):
+        for name in [*before, *after]:
+            if name.startswith("postgresql."):
+                before.setdefault(name, DEFAULT)
+                after.setdefault(name, DEFAULT)
     names = dict.fromkeys([*before, *after])
     found = [
         Difference(name, before.get(name), after.get(name), None not in (before.get(name), after.get(name)))
@@ -76,6 +86,10 @@ def doubts(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
         if load > cores:
             said.append(f"the machine was busy before {name} began: load {load:g} on {cores} cores")
     return said
+
+
+def _has_settings(environment: dict[str, Any]) -> bool:
+    return bool((environment.get("postgresql") or {}).get("settings"))
 
 
 def _software(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Difference]:
@@ -111,6 +125,7 @@ def _system(environment: dict[str, Any]) -> str:
 _MACHINE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "cpu": lambda e: e.get("cpu"),
     "cores": lambda e: e.get("cores"),
+    "cores_for_us": lambda e: (e.get("host") or {}).get("cores_for_us"),
     "memory_gb": _gigabytes,
     "system": _system,
     "python": lambda e: ".".join(str(e.get("python", "")).split(".")[:2]),

@@ -55,10 +55,6 @@ class LeakVerdict:
     """Whose minima were judged."""
     budget_mb_per_h: float
 
-    def hours_until(self, room_mb: float) -> float | None:
-        """How long so much memory lasts at the slope's upper end; None where it does not grow."""
-        return room_mb / self.high if self.high > 0 else None
-
     def to_json(self) -> dict[str, Any]:
         return {
             "slope_mb_per_h": rounded(self.slope_mb_per_h),
@@ -72,6 +68,11 @@ class LeakVerdict:
             "windows": self.windows,
             "budget_mb_per_h": self.budget_mb_per_h,
         }
+
+
+def hours_until(room_mb: float, high_mb_per_h: float) -> float | None:
+    """How long so much memory lasts at the upper end of a slope; None where it does not grow."""
+    return room_mb / high_mb_per_h if high_mb_per_h > 0 else None
 
 
 def judge_leak(

@@ -7,8 +7,11 @@ database, was the limit (Little 1961; used so by Gunther).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
+
+from bench.analysis.statistics import rounded
 
 TOLERANCE = 0.05
 
@@ -36,6 +39,8 @@ class LittleCheck:
         """In words; empty where the law holds."""
         if self.holds:
             return ""
+        if math.isnan(self.in_system):
+            return "nothing was stored: no mean response, no law"
         said = f"throughput × mean response is {self.in_system:.3g}, {self.workers:g} workers were at it"
         if self.share < 1:
             return f"{said}: the generator held {1 - self.share:.0%} of them, so this is its limit"
@@ -44,7 +49,7 @@ class LittleCheck:
     def to_json(self) -> dict[str, Any]:
         return {
             "workers": self.workers,
-            "in_system": round(self.in_system, 4),
+            "in_system": rounded(self.in_system),
             "holds": self.holds,
             "why": self.why,
         }

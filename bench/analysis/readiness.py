@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.finding import Finding
 from bench.analysis.verdict import Judgement, Outcome
 
 if TYPE_CHECKING:
@@ -133,4 +134,12 @@ def _conditions(sections: Sequence[Section]) -> list[str]:
         lines += [
             f"not measured in {section.name}: {what}" for what in section.figures.get("not_measured", ())
         ]
+        lines += [f"left open in {section.name}: {finding.in_words()}" for finding in _left_open(section)]
     return lines
+
+
+def _left_open(section: Section) -> list[Finding]:
+    """Findings that were too uncertain to be judged at all: no judgement of the section tells of them."""
+    if section.invalid or any(one.outcome is Outcome.INCONCLUSIVE for one in section.judgements):
+        return []
+    return [finding for finding in section.findings if finding.outcome is Outcome.INCONCLUSIVE]

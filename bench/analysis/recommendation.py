@@ -73,9 +73,12 @@ def conditions(finding: Finding, *without: str) -> str:
     """The conditions of a finding in a few words: `baseline, 84 parameters, 1 scans`."""
     shown = []
     for name, value in finding.at.items():
-        if name in without or value in ("", None):
+        if name in without or value in ("", None) or value is False:
             continue
-        is_count = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is True:
+            shown.append(name.replace("_", " "))
+            continue
+        is_count = isinstance(value, int | float)
         shown.append(
             str(value) if name in _SELF_EVIDENT else f"{value} {name}" if is_count else f"{name} {value}"
         )
@@ -99,13 +102,18 @@ def smallest_sufficient(findings: Sequence[Finding], key: str) -> tuple[Finding,
     """(the smallest setting that gives as much as any, the one that gives most); more is better.
 
     As much: the interval of its ratio to the best lies above 90 %. None if the best one is not certain:
-    where a figure is that wide, the best is whichever luck made it.
+    where a figure is that wide, the best is whichever luck made it. None, too, where only the best itself is
+    left because of a smaller one nobody can tell: "take the most" would follow from noise.
     """
     ordered = sorted(findings, key=lambda finding: float(finding.at[key]))
     best = max(ordered, key=lambda finding: finding.value)
     if not is_certain(best):
         return None
-    return next(finding for finding in ordered if finding is best or _is_as_much(finding, best)), best
+    enough = next(finding for finding in ordered if finding is best or _is_as_much(finding, best))
+    smaller = ordered[: ordered.index(enough)]
+    if enough is best and any(_may_be_as_much(finding, best) for finding in smaller):
+        return None
+    return enough, best
 
 
 def _is_as_much(finding: Finding, best: Finding) -> bool:
@@ -114,3 +122,12 @@ def _is_as_much(finding: Finding, best: Finding) -> bool:
     ratio = math.log(finding.value / best.value)
     down = math.hypot(math.log(finding.value / finding.low), math.log(best.high / best.value))
     return ratio - down >= math.log(AS_MUCH)
+
+
+def _may_be_as_much(finding: Finding, best: Finding) -> bool:
+    """Whether the interval of its ratio to the best reaches 90 %: it is not shown to be less."""
+    if finding.value <= 0:
+        return finding.high >= AS_MUCH * best.low
+    ratio = math.log(finding.value / best.value)
+    up = math.hypot(math.log(finding.high / finding.value), math.log(best.value / best.low))
+    return ratio + up >= math.log(AS_MUCH)

@@ -117,15 +117,16 @@ class ScalingDifference:
 
     def __str__(self) -> str:
         parts = []
-        if self.lam_ratio.high < 1:
-            parts.append(f"each transaction costs more (lambda × {self.lam_ratio.value:.2f})")
+        if self.lam_ratio.high < 1 or self.lam_ratio.low > 1:
+            more = "more" if self.lam_ratio.high < 1 else "less"
+            parts.append(f"each transaction costs {more} (lambda × {self.lam_ratio.value:.2f})")
         parts += [
-            f"{what} ({name} {estimate.value:+.2g})"
+            f"{'more' if estimate.low > 0 else 'less'} {what} ({name} {estimate.value:+.2g})"
             for name, estimate, what in (
-                ("sigma", self.sigma, "more of it waits in a queue"),
-                ("kappa", self.kappa, "more must be agreed upon"),
+                ("sigma", self.sigma, "of it waits in a queue"),
+                ("kappa", self.kappa, "must be agreed upon"),
             )
-            if estimate.low > 0
+            if estimate.low > 0 or estimate.high < 0
         ]
         return "; ".join(parts) or "no difference is shown in how the arms scale"
 

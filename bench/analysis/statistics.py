@@ -21,6 +21,8 @@ from bench.measuring.latency import INTERVAL_BEYOND, Merged
 
 CONFIDENCE = 0.95
 POWER = 0.8
+FEWEST_SLOTS = 6
+"""With fewer, the slowest slot is left out of too many draws: a bootstrap's interval would be too narrow."""
 _RESAMPLES = 2000
 
 
@@ -41,7 +43,7 @@ class Impact:
     def detectable(self) -> float:
         """The smallest difference that a run like this one finds in four runs of five."""
         on_log_scale = _quantiles(self.pairs) * self.sd / math.sqrt(self.pairs)
-        return -math.expm1(-on_log_scale) if self.is_loss else math.expm1(on_log_scale)
+        return -_growth(-on_log_scale) if self.is_loss else _growth(on_log_scale)
 
     def negated(self) -> Impact:
         """The same as a loss, positive where B has less; of a loss, the same as an increase."""
@@ -74,8 +76,8 @@ class Impact:
 
 
 def rounded(value: float) -> float | None:
-    """A figure for a result file: six decimals, null for NaN."""
-    return None if math.isnan(value) else round(value, 6)
+    """A figure for a result file: six decimals, null for what is not finite, for JSON has no word for it."""
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def paired_impact(a: Sequence[float], b: Sequence[float]) -> Impact:
@@ -91,15 +93,18 @@ def paired_impact(a: Sequence[float], b: Sequence[float]) -> Impact:
     difference = np.log(after) - np.log(before)
     n, mean, sd = len(difference), float(difference.mean()), float(difference.std(ddof=1))
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / math.sqrt(n)
-    return Impact(math.expm1(mean), math.expm1(mean - half), math.expm1(mean + half), n, sd)
+    return Impact(_growth(mean), _growth(mean - half), _growth(mean + half), n, sd)
 
 
 def percentile_impact(a: Merged, b: Merged, percent: float, seed: int) -> Impact | None:
-    """Impact on a percentile of the merged slots; None where too few values lie beyond it for an interval."""
-    if min(a.beyond(percent), b.beyond(percent)) < INTERVAL_BEYOND:
+    """Impact on a percentile of the merged slots, by a bootstrap of whole pairs.
+
+    None where too few values lie beyond it, or too few pairs were run, for an interval.
+    """
+    pairs = len(a.counts)
+    if pairs < FEWEST_SLOTS or min(a.beyond(percent), b.beyond(percent)) < INTERVAL_BEYOND:
         return None
     before, after = a.percentile_us(percent), b.percentile_us(percent)
-    pairs = len(a.counts)
     chosen = np.random.default_rng(seed).integers(0, pairs, size=(_RESAMPLES, pairs))
     weights = np.stack([np.bincount(row, minlength=pairs) for row in chosen]).astype(float)
     ratios = b.weighted_percentiles_us(percent, weights) / a.weighted_percentiles_us(percent, weights)
@@ -130,6 +135,14 @@ def wilson(ok: int, total: int) -> tuple[float, float]:
         return 0.0, 1.0
     interval = stats.binomtest(ok, total).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def _growth(logarithm: float) -> float:
+    """exp - 1; infinite where no float is large enough."""
+    try:
+        return math.expm1(logarithm)
+    except OverflowError:
+        return math.inf
 
 
 def _quantiles(pairs: float) -> float:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from bench.analysis.sample_size import pairs_needed, trials_needed
 from bench.analysis.statistics import Impact, rounded, wilson
 
 CPU_BAND = 0.30
@@ -90,12 +92,17 @@ class Judgement:
                 f"target below {self.target:.0%}: {level}{end}"
             )
         if self.metric == "success" or self.metric.startswith("success "):
-            return f"{self.metric}: above {self.value:.2%} (target {self.target:.0%}): {end}"
+            held = self.outcome is Outcome.PASS or math.isnan(self.high)
+            interval = f"above {self.value:.2%}" if held else f"{self.low:.2%} to {self.high:.2%}"
+            return f"{self.metric}: {interval} (target {self.target:.0%}): {end}"
         if self.kind == "zero":
             return f"{self.metric}: {self.value:,.0f}, must be 0: {end}"
         side = "above" if self.kind == "least" else "below"
-        shown = [_with_unit(figure, self.unit) for figure in (self.value, self.low, self.high, self.target)]
-        return f"{self.metric}: {shown[0]} [{shown[1]}, {shown[2]}], target {side} {shown[3]}: {end}"
+        value, low, high, target = (
+            _with_unit(figure, self.unit) for figure in (self.value, self.low, self.high, self.target)
+        )
+        interval = "" if self.low == self.value == self.high else f" [{low}, {high}]"  # a fact has none
+        return f"{self.metric}: {value}{interval}, target {side} {target}: {end}"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -137,20 +144,27 @@ def judge_cost(
     """Judge a cost against its target.
 
     With arm A's figure and an absolute floor in the same unit, a cost that lies below the floor with its
-    whole interval passes as LOW: a large share of very little is no reason to keep anything back.
+    whole interval passes as LOW: a large share of very little is no reason to keep anything back. Where the
+    percent passes as LOW by itself, the floor has nothing to say.
     """
-    if cost.high * a < floor:
+    outcome, level = _outcome(cost.low, cost.high, target), level_of(cost, target)
+    if cost.high * a < floor and (outcome, level) != (Outcome.PASS, Level.LOW.value):
         unit = next((unit for name, unit in _FLOOR_UNITS.items() if metric.startswith(name)), "")
         note = f"at most {cost.high * a:+.2g}{unit}, below the floor of {floor:g}{unit}"
         return Judgement(metric, Outcome.PASS, Level.LOW.value, target, cost, note=note)
-    return Judgement(metric, _outcome(cost.low, cost.high, target), level_of(cost, target), target, cost)
+    return Judgement(metric, outcome, level, target, cost)
 
 
 def judge_success(arms: Sequence[tuple[int, int]], target: float) -> Judgement:
-    """Judge the share of successful transactions of the worst arm: (stored, tried) of each."""
+    """Judge the share of successful transactions of the worst arm: (stored, tried) of each, one at least."""
     intervals = [wilson(stored, tried) for stored, tried in arms]
     low, high = min(low for low, _ in intervals), min(high for _, high in intervals)
-    return Judgement("success", _outcome(-high, -low, -target), "", target, None, low, low, high)
+    outcome = _outcome(-high, -low, -target)
+    note = ""
+    if outcome is Outcome.INCONCLUSIVE:
+        trials = max(trials_needed(target, tried - stored) for stored, tried in arms)
+        note = f"{trials:,} tries of each arm without another failure would pass"
+    return Judgement("success", outcome, "", target, None, low, low, high, note=note)
 
 
 def judge_least(
@@ -184,9 +198,11 @@ def aa_gate(cost: Impact, target: float) -> str:
     """
     if -target / 2 < cost.low <= cost.high < target / 2:
         return ""
-    return (
-        f"baseline against itself: [{_share(cost.low)}, {_share(cost.high)}] is not inside ±{target / 2:.0%}"
-    )
+    why = f"arm A against itself: [{_share(cost.low)}, {_share(cost.high)}] is not inside ±{target / 2:.0%}"
+    if cost.low <= 0 <= cost.high and cost.sd > 0:
+        with suppress(ValueError):  # so wide that no number of pairs would do
+            why += f"; with such a spread {pairs_needed(cost.sd, target / 2):,} pairs are needed"
+    return why
 
 
 def level_of(cost: Impact, target: float) -> str:
@@ -247,6 +263,8 @@ def _share(share: float) -> str:
 def _with_unit(figure: float, unit: str) -> str:
     if math.isnan(figure):
         return "n/a"
+    if math.isinf(figure):
+        return "no end seen"
     return f"{figure:.1%}" if unit == "share" else f"{figure:,.4g} {unit}".rstrip()
 
 

@@ -10,6 +10,7 @@ each with settings behind it: `synchronizing+fillfactor=100+synchronous_commit=o
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -109,6 +110,17 @@ def parse_arm(text: str) -> ArmSpec:
     base, *settings = text.strip().split("+")
     kind = _kind_of(base, text)
     return ArmSpec(text.strip(), base, kind, parse_settings(settings, text))
+
+
+def source_file(base: str) -> Path | None:
+    """The file that holds the code of an arm of the user's, by its spec without settings; None of ours."""
+    if base.endswith(_SQL):
+        return Path(base)
+    if ":" not in base or base.startswith(_STRATEGY):
+        return None
+    module = sys.modules.get(load_class(base).__module__)
+    found = getattr(module, "__file__", None)
+    return Path(found) if found else None
 
 
 def known_arms() -> list[str]:

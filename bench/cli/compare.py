@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import click
 
 from bench.analysis.compare import MARGIN
 from bench.cli.options import console
-from bench.compare.run import compare_results
-from bench.compare.stored import load_stored
+from bench.compare.run import Compared, compare_results
+from bench.compare.stored import NOT_WHOLE, Stored, load_stored, whole
 from bench.report.compare_text import print_compared
+
+
+def _number(context: click.Context, parameter: click.Parameter, margin: float) -> float:
+    if math.isnan(margin):  # which lies in any range
+        raise click.BadParameter("nan is not a number", context, parameter)
+    return margin
 
 
 @click.command()
@@ -22,6 +29,7 @@ from bench.report.compare_text import print_compared
     type=click.FloatRange(0, 1, max_open=True),
     default=MARGIN,
     show_default=True,
+    callback=_number,
     help="A change within this share (or points of a share) is no difference.",
 )
 @click.option(
@@ -40,9 +48,22 @@ def compare(a: Path, b: Path, margin: float, accept: tuple[str, ...], as_json: b
 
     Example: plcbench compare plcbench-results/quick-1.json plcbench-results/quick-2.json
     """
-    compared = compare_results(load_stored(a), load_stored(b), margin, accept)
+    before, after = load_stored(a), load_stored(b)
+    compared = _compared(before, after, margin, accept)
     if as_json:
         click.echo(json.dumps(compared.to_json(), indent=1, allow_nan=False))
     else:
         print_compared(compared, console())
     return compared.outcome.exit_code
+
+
+def _compared(a: Stored, b: Stored, margin: float, accept: tuple[str, ...]) -> Compared:
+    """Compare; a result that is not whole is named."""
+    try:
+        return compare_results(a, b, margin, accept)
+    except NOT_WHOLE:
+        for each in (a, b):
+            with whole(each):
+                compare_results(each, each, margin)
+        with whole(a, b):
+            raise

@@ -12,6 +12,7 @@ from bench.load.arms import bench_server
 from bench.measuring.doctor import PLANNED_S, probe
 from bench.measuring.environment import environment
 from bench.report.doctor_text import print_doctor
+from bench.results import sayable
 from logger.database import connect, mapped_errors
 
 
@@ -19,7 +20,7 @@ from logger.database import connect, mapped_errors
 @database_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON, and nothing else.")
 def doctor(url: str | None, as_json: bool) -> int:
-    """What can this machine measure, and what not? Probes clock, sleep, disk, loopback, generator: 10 s.
+    """What can this machine measure, and what not? Probes clock, sleep, disk, loopback, generator: 12 s.
 
     Exit code 0 whatever it finds.
 
@@ -35,7 +36,7 @@ def doctor(url: str | None, as_json: bool) -> int:
             "abilities": [ability.to_json() for ability in abilities(probes)],
             "environment": where,
         }
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json.dumps(sayable(found), indent=1, allow_nan=False))
         return 0
     server = "the given database" if url else "a PostgreSQL of its own, removed after"
     out.print(f"probing this machine and {server}; about {PLANNED_S + 3:.0f} s", highlight=False)

@@ -29,8 +29,11 @@ result_option = click.option(
 
 
 def console() -> Console:
-    """As wide as the terminal; in a pipe wide enough that no line of ours is folded."""
-    return Console() if sys.stdout.isatty() else Console(width=160)
+    """As wide as the terminal; in a pipe wide enough that no line of ours is folded.
+
+    Text stays what it is: names of files and messages of servers hold brackets, which rich takes for markup.
+    """
+    return Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False)
 
 
 @contextmanager

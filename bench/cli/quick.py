@@ -84,6 +84,11 @@ def quick(
 
     Example: plcbench quick --parameters 84 --duration 30
     """
+    clones = parse_tables(tables, copy_rows)
+    if copy_rows and not clones.tables:
+        raise click.UsageError("--copy-rows copies the rows of --tables; name them")
+    if clones.tables and not url:
+        raise click.UsageError("--tables are tables of yours: say by --database where they are")
     settings = QuickSettings(
         parameters,
         duration,
@@ -95,7 +100,7 @@ def quick(
         seed,
         extras=not comparison_only,
         targets=targets,
-        clones=parse_tables(tables, copy_rows),
+        clones=clones,
     )
     return _quick(settings, json_path, console()).outcome.exit_code
 

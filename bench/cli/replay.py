@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from contextlib import suppress
 from datetime import datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from bench.analysis.verdict import Targets
 from bench.cli.arm_options import arm_a_option, arm_b_option
@@ -19,9 +19,9 @@ from bench.cli.targets import targets_option
 from bench.replay.csv_file import read_csv
 from bench.replay.history import read_history
 from bench.replay.recording import Recording
-from bench.replay.run import ReplaySettings, planned_seconds, run_replay
+from bench.replay.run import ReplaySettings, planned_seconds, require_enough, run_replay
 from bench.report.sections import print_section
-from bench.results import now_utc, result_path, write_result
+from bench.results import command_line, now_utc, result_path, write_result
 from bench.section import Section
 from logger.database import DEFAULT_SCHEMA, checked_conninfo, mapped_errors
 from plcsim.command import Seconds
@@ -29,6 +29,8 @@ from plcsim.command import Seconds
 _WRITTEN_EVERY_S = 10.0
 _SLOWEST, _FASTEST = 0.001, 1e6
 _URLS = ("postgresql://", "postgres://")
+_OF_A_CSV_FILE = {"time_column": "--time-column", "process_column": "--process-column"}
+_OF_A_HISTORY = {"schema": "--schema", "device": "--device", "since": "--from", "until": "--to"}
 
 
 class Speed(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -119,21 +121,40 @@ def replay(
 
     SOURCE is a CSV file (a row a scan: a time, then a column for each parameter) or the postgresql:// URL
     of a database that plclogger wrote, of which it only reads. It is written, with the time of now, into
-    schemas of our own in --database, and then compared with the recording.
+    schemas of our own in --database, and then compared with the recording. Ctrl-C keeps what was played.
+
+    Exit codes: 0 pass, 3 a target is missed, 4 inconclusive, 5 invalid.
 
     Example: plcbench replay day.csv --speed 10
     """
-    path = result_path("replay", json_path)
     from_database = source.startswith(_URLS)
+    if from_database:
+        _refuse(_OF_A_CSV_FILE, "is for a CSV file; SOURCE is a database")
+    else:
+        _refuse(_OF_A_HISTORY, "is for the history of a database; SOURCE is a CSV file")
+    if only_a:
+        _refuse({"b": "--b"}, "and --only-a exclude each other")
+    path = result_path("replay", json_path)
+    where = "the history of the given database" if from_database else source
+    console().print(f"reading {where} first", highlight=False, soft_wrap=True, markup=False)
     if from_database:
         recording = read_history(checked_conninfo(source), schema, device, since, until)
     else:
         recording = read_csv(Path(source), time_column, process_column)
     recording = recording if length is None else recording.first(length)
+    require_enough(recording)
     settings = ReplaySettings((a,) if only_a else (a, b), speed or None, url, seed, targets)
     section = Section("replay")
     _play(recording, settings, section, path)
     return section.outcome.exit_code
+
+
+def _refuse(options: dict[str, str], why: str) -> None:
+    """Raise UsageError if one of these was given, rather than do without it silently."""
+    context = click.get_current_context()
+    for name, option in options.items():
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option} {why}", context)
 
 
 def _play(recording: Recording, settings: ReplaySettings, section: Section, path: Path) -> None:
@@ -144,12 +165,14 @@ def _play(recording: Recording, settings: ReplaySettings, section: Section, path
     out.print(
         f"{recording.source}: {recording.scans:,} scans of {recording.parameters} parameters, "
         f"{_duration(recording.seconds)}; {how} through {' and '.join(settings.arms)}"
-        f"{', in turns' if len(settings.arms) == 2 else ''}; about {_duration(total)}",
+        f"{', in turns' if len(settings.arms) == 2 else ''}, on "
+        f"{'the given database' if settings.url else 'a PostgreSQL of its own, removed after'}; "
+        f"about {_duration(total)}",
         highlight=False,
         soft_wrap=True,
     )
     content: dict[str, Any] = {
-        "command": _command(),
+        "command": command_line(),
         "settings": {
             "a": settings.arms[0],
             "b": settings.arms[1] if len(settings.arms) == 2 else "",
@@ -164,20 +187,18 @@ def _play(recording: Recording, settings: ReplaySettings, section: Section, path
     written = _Written(path, content, section)
     try:
         with progress_on(out, total) as progress, mapped_errors():
-            content["environment"] = run_replay(recording, settings, section, progress, written.soon)
+            run_replay(recording, settings, section, progress, written.soon, content["environment"].update)
     except BaseException as exc:
         section.error = "it was stopped" if not isinstance(exc, Exception) else " ".join(str(exc).split())
         raise
     finally:
         if section.figures:
             written.now()
+            if section.error:
+                out.print(f"{section.error}; what was played stands in {path}", highlight=False,
+                          soft_wrap=True, markup=False)  # fmt: skip
     print_section(section, out)
     out.print(f"result: {path}", highlight=False, soft_wrap=True)
-
-
-def _command() -> list[str]:
-    """The command line; a URL, in which a password may stand, is left out."""
-    return ["postgresql://…" if argument.startswith(_URLS) else argument for argument in sys.argv[1:]]
 
 
 def _duration(seconds: float) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from bench.compare.stored import load_stored
+from bench.compare.stored import load_stored, whole
 from bench.report.markdown import markdown_of
-from plcsim.errors import PlcsimError
+from bench.results import is_result
+from plcsim.errors import InputError
 
 
 @click.command()
@@ -24,13 +25,17 @@ def report(run: Path, output: Path | None) -> int:
 
     Example: plcbench report plcbench-results/suite-1.json --output report.md
     """
-    text = markdown_of(load_stored(run).content)
+    stored = load_stored(run)
+    with whole(stored):
+        text = markdown_of(stored.content)
     if output is None:
         click.echo(text, nl=False)
         return 0
+    if is_result(output):
+        raise InputError(f"{output}: is a result of plcbench, which the report would overwrite")
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as exc:
-        raise PlcsimError(f"{output}: cannot be written: {exc.strerror}") from exc
+        raise InputError(f"{output}: cannot be written: {exc.strerror}") from exc
     click.echo(f"report: {output}")
     return 0

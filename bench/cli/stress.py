@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from bench.analysis.verdict import Targets
+from bench.cli.arm_options import arm_a_option, arm_b_option
 from bench.cli.options import console, database_option, progress_on
 from bench.cli.targets import targets_option
 from bench.report.sections import print_conclusion, print_section
@@ -25,8 +26,8 @@ from logger.database import mapped_errors
     type=click.Path(path_type=Path, dir_okay=False),
     help="How long and how far each scenario goes.  [default: what configs/bench/stress.yaml says]",
 )
-@click.option("--a", default="baseline", show_default=True, help="Arm A, see plcbench quick --help.")
-@click.option("--b", default="synchronizing", show_default=True, help="Arm B.")
+@arm_a_option
+@arm_b_option
 @click.option(
     "--scenario",
     "scenarios",
@@ -34,7 +35,9 @@ from logger.database import mapped_errors
     type=click.Choice([scenario.NAME for scenario in SCENARIOS]),
     help="Only this one; may be given more than once.  [default: all]",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Draws every order in which things run.")
+@click.option(
+    "--seed", type=int, help="Draws every order in which things run.  [default: the plan's, which is 1]"
+)
 @targets_option
 @database_option
 @click.option(
@@ -49,7 +52,7 @@ def stress(
     a: str,
     b: str,
     scenarios: tuple[str, ...],
-    seed: int,
+    seed: int | None,
     targets: Targets,
     url: str | None,
     output: Path | None,
@@ -63,7 +66,9 @@ def stress(
 
     Example: plcbench stress --output stress_results.json
     """
-    settings = StressSettings(_plan(plan, short), a, b, url, short, seed, targets, scenarios)
+    planned = _plan(plan, short)
+    seed = planned.seed if seed is None else seed
+    settings = StressSettings(planned, a, b, url, short, seed, targets, scenarios)
     path = result_path("stress", output)
     out = console()
     seconds = planned_seconds(settings)
@@ -100,7 +105,7 @@ def _run(settings: StressSettings, path: Path, out: Console, seconds: float) -> 
     try:
         with progress_on(out, seconds) as say, mapped_errors():
             return run_stress(settings, path, show, say)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or SIGTERM
         out.print(f"stopped after {len(shown)} scenarios; what there is stands in {path}", soft_wrap=True)
         raise
 

@@ -17,6 +17,7 @@ from bench.section import Section
 from bench.suite.plan import load_suite
 from bench.suite.run import PARTS, SuiteRun, SuiteSettings, histogram_folder, planned_seconds, run_suite
 from logger.database import mapped_errors
+from plcsim.errors import InputError
 
 _PLAN = Path(__file__).parent.parent.parent / "configs" / "bench" / "suite.yaml"
 
@@ -72,11 +73,23 @@ def suite(
         highlight=False,
         soft_wrap=True,
     )
+    _forget_histograms(histogram_folder(path))
     done = _run(settings, path, out, seconds)
     print_conclusion(done.conclusion, out, str(path))
     if histogram_folder(path).is_dir():
         out.print(f"histograms: {histogram_folder(path)}", highlight=False, soft_wrap=True)
+    elif path.suffix != ".json":
+        out.print("histograms: none, for the result's name does not end in .json", highlight=False)
     return exit_code(done)
+
+
+def _forget_histograms(folder: Path) -> None:
+    """Remove those of the result that is replaced: a part that does not run now would seem to have run."""
+    try:
+        for old in [*folder.glob("*.hlog"), *folder.glob("*.hgrm")]:
+            old.unlink()
+    except OSError as exc:
+        raise InputError(f"{folder}: old histograms cannot be removed: {exc.strerror}") from None
 
 
 def _run(settings: SuiteSettings, path: Path, out: Console, seconds: float) -> SuiteRun:
@@ -90,7 +103,7 @@ def _run(settings: SuiteSettings, path: Path, out: Console, seconds: float) -> S
     try:
         with progress_on(out, seconds) as progress, mapped_errors():
             return run_suite(settings, path, show, progress)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or SIGTERM
         out.print(f"stopped after {len(shown)} parts; what there is stands in {path}", soft_wrap=True)
         raise
 

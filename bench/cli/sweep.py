@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from bench.sweep.estimate import Remaining, longest_of_all_s, longest_s
 from bench.sweep.live import Live
 from bench.sweep.measured import Cell
 from bench.sweep.plan import SweepSpec, load_sweep, with_repositories
-from bench.sweep.resume import Earlier, load_earlier, newest_of
+from bench.sweep.resume import Earlier, load_earlier, newest_of, refuse_unfinished
 from bench.sweep.run import Watcher, run_sweep
 from bench.sweep.trial import DRAIN_S
 from logger.database import mapped_errors
@@ -61,13 +62,17 @@ def sweep(
     out = console()
     trials = spec.trials()
     if dry_run:
-        _print_plan(spec, trials, out)
+        _print_plan(spec, _left(trials, load_earlier(spec, json_path or newest_of(spec)) if resume else None),
+                    out)  # fmt: skip
         return 0
     earlier, path = _where(spec, resume, json_path)
-    done = len(earlier.done(trials)) if earlier else 0
+    left = _left(trials, earlier)
+    done = len(trials) - len(left)
     out.print(
-        f"{len(trials) - done} runs{f', {done} are done' if done else ''}, at most "
-        f"{duration(longest_of_all_s(trials[done:], DRAIN_S))}; after each one the result is in {path}",
+        f"{_count(len(left), 'run')}{f', {done} are done' if done else ''}, at most "
+        f"{duration(longest_of_all_s(left, DRAIN_S))}, on "
+        f"{'the given database' if url else 'a PostgreSQL of its own, removed after'}; "
+        f"after each one the result is in {path}",
         highlight=False,
         soft_wrap=True,
     )
@@ -75,9 +80,18 @@ def sweep(
     try:
         with mapped_errors(), _watched(trials, cells, out) as watcher:
             cells = run_sweep(spec, url, path, watcher=watcher, earlier=earlier)
-    except KeyboardInterrupt:
-        _print_cells(cells, path, out)
-        out.print(f"stopped; plcbench sweep {plan} --resume --json {path} goes on", soft_wrap=True)
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or SIGTERM
+        if cells:
+            _print_cells(cells, path, out)
+            arms = f" --a {shlex.quote(a)} --b {shlex.quote(b)}" if a and b else ""
+            where = ", with the same --database" if url else ""
+            out.print(
+                f"stopped; plcbench sweep {shlex.quote(str(plan))}{arms} --resume "
+                f"--json {shlex.quote(str(path))} goes on{where}",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
         raise
     _print_cells(cells, path, out)
     if any(cell.result and cell.result.violations for cell in cells):
@@ -85,9 +99,17 @@ def sweep(
     return 1 if any(cell.error for cell in cells) else 0
 
 
+def _left(trials: Sequence[Trial], earlier: Earlier | None) -> list[Trial]:
+    """What is to be run, in its order: not only the last ones, for what failed is run again."""
+    done = {result.trial for result, _ in earlier.done(trials)} if earlier else set()
+    return [trial for trial in trials if trial not in done]
+
+
 def _where(spec: SweepSpec, resume: bool, json_path: Path | None) -> tuple[Earlier | None, Path]:
     """The result to go on with, if so, and where the result goes."""
     if not resume:
+        if json_path is not None:
+            refuse_unfinished(json_path)
         return None, result_path("sweep", json_path)
     path = json_path or newest_of(spec)
     earlier = load_earlier(spec, path)
@@ -100,9 +122,14 @@ def _print_plan(spec: SweepSpec, trials: Sequence[Trial], out: Console) -> None:
         out.print(f"{trial}: at most {seconds}", highlight=False, soft_wrap=True)
     total = duration(longest_of_all_s(trials, DRAIN_S))
     out.print(
-        f"{spec.count()} cells, {len(trials)} runs in this order, at most {total} in all; nothing was run",
+        f"{_count(spec.count(), 'cell')}, {_count(len(trials), 'run')} in this order, at most {total} in all;"
+        " nothing was run",
         highlight=False,
     )
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _print_cells(cells: Sequence[Cell], path: Path, out: Console) -> None:

@@ -40,6 +40,8 @@ def _impact(metric: dict[str, Any], decides: bool) -> Measure:
 def rates_apart(a: dict[str, Any], b: dict[str, Any]) -> str:
     """Why response times of two runs are not of the same load; empty if they are."""
     before, after = (_number(each["settings"].get("fixed_rate_per_s")) for each in (a, b))
+    if not (before > 0 and after > 0):
+        return "the rate of one of them was not recorded"
     if abs(after / before - 1) <= _RATES_APART:
         return ""
     return f"paced at {before:,.0f}/s and {after:,.0f}/s"

@@ -12,7 +12,7 @@ from bench.analysis.fingerprint import Difference, comparability_key, difference
 from bench.analysis.verdict import Outcome
 from bench.compare.quick_measures import quick_measures, rates_apart
 from bench.compare.scope import scope_differences
-from bench.compare.section_measures import cells_together, section_measures, unbelieved
+from bench.compare.section_measures import cells_together, judged_sections, section_measures, unbelieved
 from bench.compare.stored import Stored
 from plcsim.errors import InputError
 
@@ -35,6 +35,8 @@ class Compared:
     """That may be the cause: code, packages, arms."""
     doubts: list[str]
     invalid: list[str]
+    untold: list[str]
+    """Sections by which A was judged, or which were begun, and that may not be believed of both runs."""
 
     @property
     def outcome(self) -> Outcome:
@@ -44,7 +46,7 @@ class Compared:
             return Outcome.INVALID
         if Change.WORSE in headlines:
             return Outcome.FAIL
-        if not headlines or headlines & {Change.UNKNOWN, Change.NOT_COMPARABLE}:
+        if not headlines or self.untold or headlines & {Change.UNKNOWN, Change.NOT_COMPARABLE}:
             return Outcome.INCONCLUSIVE
         return Outcome.PASS
 
@@ -58,6 +60,7 @@ class Compared:
             "outcome": self.outcome.value,
             "invalid": self.invalid,
             "doubts": self.doubts,
+            "untold": self.untold,
             "accepted": [str(difference) for difference in self.accepted],
             "changed": [str(difference) for difference in self.changed],
             "lines": [line.to_json() for line in self.lines],
@@ -86,7 +89,7 @@ def compare_results(a: Stored, b: Stored, margin: float = MARGIN, accept: Collec
     unasked = [difference for difference in forbidding if difference.name not in accept]
     compared = Compared(
         a, b, margin, lines, only_in, forbidding, [each for each in found if not each.forbids],
-        doubts(a.environment, b.environment), _invalid(a, b),
+        doubts(a.environment, b.environment), _invalid(a, b), _untold(a, b),
     )  # fmt: skip
     return _judged(compared, unasked)
 
@@ -103,7 +106,23 @@ def _invalid(a: Stored, b: Stored) -> list[str]:
     for name, each in (("A", a), ("B", b)):
         if each.kind == "quick" and each.content["outcome"] == Outcome.INVALID.value:
             found.append(f"{name} is INVALID: {'; '.join(each.content['invalid'])}")
+        for section in each.content.get("sections", ()) if each.kind == "replay" else ():
+            if section["outcome"] == Outcome.INVALID.value:
+                why = [section["error"]] if section["error"] else section["invalid"]
+                found.append(f"{name} is INVALID: {'; '.join(why) or 'the oracle found violations'}")
     return found
+
+
+def _untold(a: Stored, b: Stored) -> list[str]:
+    """What was not judged in both so that it may be believed; what is new in B is not in question.
+
+    Of a sweep nothing: its cells decide, and each is believed or not by itself.
+    """
+    if a.kind == "sweep":
+        return []
+    judged = [set(judged_sections(each.content)) for each in (a, b)]
+    asked = dict.fromkeys([*judged_sections(a.content), *unbelieved(a.content), *unbelieved(b.content)])
+    return [name for name in asked if not all(name in each for each in judged)]
 
 
 def _lines(a: Stored, b: Stored, margin: float) -> tuple[list[Line], tuple[list[str], list[str]]]:
@@ -122,6 +141,8 @@ def _judged(compared: Compared, unasked: Sequence[Difference]) -> Compared:
     a, b = compared.a, compared.b
     said = list(compared.doubts)
     for name, each in (("A", a), ("B", b)):
+        if each.content.get("unfinished"):
+            said.append(f"{name} did not end: {each.content['unfinished']}")
         said += [
             f"{section} of {name} cannot be believed and was left out" for section in unbelieved(each.content)
         ]

@@ -27,7 +27,7 @@ _OF_ANY_MACHINE = {
     *("throughput_loss", "latency_increase", "memory_increase", "cpu_increase", "success"),
     *("long_reader_throughput", "violations", "deadlocks"),
 }
-_NOT_CONDITIONS = {"rule", "cause", "why_not", "tested"}
+_NOT_CONDITIONS = {"rule", "cause", "why_not", "tested", "confirmed", "detectable"}
 """Keys of a finding's `at` that tell what came out, not what was asked."""
 
 
@@ -52,8 +52,17 @@ def unbelieved(content: dict[str, Any]) -> list[str]:
     return [section["name"] for section in sections if section["outcome"] == Outcome.INVALID.value]
 
 
+def judged_sections(content: dict[str, Any]) -> list[str]:
+    """Names of the sections that may be believed and in which something was judged."""
+    return [
+        section["name"]
+        for section in content.get("sections", ())
+        if section["judgements"] and section["outcome"] != Outcome.INVALID.value
+    ]
+
+
 def cells_together(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[Measure, Measure]]:
-    """Sweep cells that both results have, as pairs: the change over all of them, with its interval.
+    """Sweep cells that both results have and the oracle believes, as pairs: the change over all of them.
 
     The first of each pair of measures is 1 and has no width: all doubt is in the second.
     """
@@ -89,7 +98,7 @@ def _cells(content: dict[str, Any]) -> dict[str, dict[str, float]]:
             "response_mean_us": _mean_response_us(cell["result"]),
         }
         for cell in content.get("cells", ())
-        if cell["result"]
+        if cell["result"] and not (cell["result"].get("verification") or {}).get("violations")
     }
 
 

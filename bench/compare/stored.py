@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,9 @@ from bench.results import FORMAT, VERSION
 from plcsim.errors import InputError
 
 KINDS = ("quick", "suite", "stress", "sweep", "replay")
+
+NOT_WHOLE = (AttributeError, LookupError, TypeError, ValueError)
+"""What is raised where a result lacks what its kind has, or has something else there."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,23 @@ class Stored:
         return found if isinstance(found, dict) else {}
 
 
+@contextmanager
+def whole(*results: Stored) -> Iterator[None]:
+    """Tells of a result that lacks what its kind must have, or has something else there.
+
+    Results come from disks, and from other versions of plcbench. Raises InputError naming the file.
+    """
+    try:
+        yield
+    except NOT_WHOLE as exc:
+        what = f"{exc} is missing" if isinstance(exc, KeyError) else f"{type(exc).__name__}: {exc}"
+        named = " or ".join(dict.fromkeys(str(each.path) for each in results))
+        kind = results[0].kind
+        raise InputError(
+            f"{named}: is not a whole result of plcbench {kind}: {' '.join(what.split())}"
+        ) from exc
+
+
 def load_stored(path: Path) -> Stored:
     """Read a result; raises InputError naming the file and what would be right."""
     try:
@@ -46,7 +68,9 @@ def load_stored(path: Path) -> Stored:
         raise InputError(f"{path}: is nested too deeply") from None
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
-        raise InputError(f"{path}: format: {found!r}: must be {FORMAT!r}, what plcbench --json writes")
+        raise InputError(
+            f"{path}: format: {found!r}: must be {FORMAT!r}, as quick, suite, stress, sweep, replay write"
+        )
     if content.get("version") != VERSION:
         raise InputError(f"{path}: version: {content.get('version')!r}: this plcbench reads {VERSION}")
     kind = content.get("kind")

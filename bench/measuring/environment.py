@@ -12,7 +12,7 @@ from typing import Any
 
 from psycopg import Connection
 
-from bench.analysis.fingerprint import comparability_key
+from bench.analysis.fingerprint import UNRECORDED, comparability_key
 from bench.measuring.host import host_facts
 from bench.measuring.probes import fsync_us, quantiles, sleep_overshoot_us
 from logger.database.embedded import data_folder
@@ -42,18 +42,25 @@ def environment(connection: Connection[Any]) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "commit": _commit(),
-        "fsync_us": quantiles(fsync_us(Path(tempfile.gettempdir()), 100)),
+        "fsync_us": quantiles(fsync_us(probed_folder(), 100)),
         "sleep_overshoot_us": quantiles(sleep_overshoot_us(50)),
         "postgresql": _postgresql(connection),
     }
     return {"comparability_key": comparability_key(where), **where}
 
 
+def probed_folder() -> Path:
+    """Where durable writes are probed: where a server of ours keeps its data, or else where temporary files
+    are, which may be memory."""
+    data = data_folder()
+    return data if data.is_dir() and os.access(data, os.W_OK) else Path(tempfile.gettempdir())
+
+
 def _postgresql(connection: Connection[Any]) -> dict[str, Any]:
     settings = connection.execute(
         "SELECT name, setting || coalesce(' ' || unit, '') FROM pg_settings"
         " WHERE source NOT IN ('default', 'override', 'client', 'session')"
-        " AND name !~ 'path|directory|directories|file|conninfo|command|password|user|name|addresses'"
+        f" AND name !~ '{UNRECORDED}'"
         " ORDER BY 1"
     ).fetchall()
     version = connection.execute("SHOW server_version").fetchone()

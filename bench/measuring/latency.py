@@ -97,20 +97,24 @@ def by_interval(
 
 
 class Merged:
-    """Several histograms as one array of counts a slot, so that slots can be weighted and merged."""
+    """Several histograms as one array of counts a slot, so that slots can be weighted and merged.
+
+    Of none, as of empty ones, no percentile and no mean can be told: NaN.
+    """
 
     def __init__(self, slots: Sequence[Latencies]) -> None:
         self.slots = list(slots)
-        histograms = [_decoded(slot) for slot in slots]
-        counts = np.stack([np.frombuffer(h.counts, dtype=np.uint64) for h in histograms])
+        one = HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
+        counts = np.zeros((len(slots), len(one.counts)), dtype=np.uint64)
+        for row, slot in zip(counts, slots, strict=True):
+            row[:] = np.frombuffer(_decoded(slot).counts, dtype=np.uint64)
         used = np.flatnonzero(counts.any(axis=0))
         self.counts: NDArray[np.float64] = counts[:, used].astype(np.float64)
         """Shape (slots, buckets in use)."""
-        one = histograms[0]
         self.values_us = np.array([_middle(one, int(index)) for index in used])
         self.count = int(self.counts.sum())
         self.mean_us = sum(s.sum_us for s in slots) / self.count if self.count else math.nan
-        self.max_us = max(s.max_us for s in slots)
+        self.max_us = max((s.max_us for s in slots), default=0.0)
 
     def beyond(self, percent: float) -> int:
         """How many values lie beyond the percentile."""
@@ -124,11 +128,16 @@ class Merged:
         return min(float(value), self.max_us)
 
     def weighted_percentiles_us(self, percent: float, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The percentile of merges that take each slot so many times: weights (merges, slots)."""
+        """The percentile of merges that take each slot so many times: weights (merges, slots).
+
+        NaN for a merge without a value: of slots that stored nothing there is no percentile.
+        """
+        if not self.count:
+            return np.full(len(weights), math.nan)
         cumulative = np.cumsum(weights @ self.counts, axis=1)
         rank = _rank(percent, cumulative[:, -1])
         position = (cumulative < rank[:, None]).sum(axis=1)
-        return np.asarray(self.values_us[position])
+        return np.where(cumulative[:, -1] > 0, self.values_us[position], math.nan)
 
 
 def bucket_tops_us(values_us: NDArray[np.float64]) -> NDArray[np.float64]:

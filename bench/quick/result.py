@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,7 +14,7 @@ from bench.arms.clones import Clones
 from bench.load.concurrency import Concurrency
 from bench.load.slots import Pair
 from bench.oracle.invariants import Verification
-from bench.results import now_utc
+from bench.results import command_line, now_utc
 
 PAIR_S = 2.5
 """Length of a pair: long enough for some hundred transactions in each part of a slot."""
@@ -96,7 +95,7 @@ def quick_json(
     return {
         "finished_at": now_utc(),
         "took_s": round(time.time() - started, 1),
-        "command": sys.argv[1:],
+        "command": command_line(),
         "settings": {
             "parameters": settings.parameters,
             "duration_s": settings.duration_s,

@@ -48,11 +48,18 @@ def read_csv(path: Path, time_column: str = "", process_column: str = "") -> Rec
     too then. Raises ConfigError: one line that names file, line and column.
     """
     source = str(path)
+    reader: Any = None
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ConfigError(f"the file is larger than {MOST_BYTES:,} bytes", source=source)
         with path.open(encoding="utf-8-sig", newline="") as file:
             columns = _columns(file.readline(), source, time_column)
+            names = [columns.names[i] for i in columns.values]
+            if process_column and process_column not in names:
+                raise ConfigError(
+                    f"is not a column of values; there are {_some(names)}",
+                    source=source, line=1, key=process_column,
+                )  # fmt: skip
             reader = csv.reader(file, delimiter=columns.delimiter, strict=True)
             times, values = _cells(_numbered(reader), columns, source)
     except OSError as exc:
@@ -60,14 +67,10 @@ def read_csv(path: Path, time_column: str = "", process_column: str = "") -> Rec
     except UnicodeDecodeError as exc:
         raise ConfigError(f"is not UTF-8 text (byte {exc.start})", source=source) from None
     except csv.Error as exc:
-        raise ConfigError(f"is not CSV: {exc}", source=source, line=reader.line_num + 1) from None
+        line = reader.line_num + 1 if reader else 1
+        raise ConfigError(f"is not CSV: {exc}", source=source, line=line) from None
     if not len(times):
         raise ConfigError("has no row of values below its names", source=source)
-    names = [columns.names[i] for i in columns.values]
-    if process_column and process_column not in names:
-        raise ConfigError(
-            f"is not a column; there are {_some(names)}", source=source, line=1, key=process_column
-        )
     table = np.array(values, dtype=np.float64).reshape(len(times), len(names))
     quality = np.where(np.isnan(table), Quality.BAD_COMMUNICATION, Quality.GOOD).astype(np.int16)
     return Recording(source, device_of(names, process_column), np.array(times) - times[0], table, quality)

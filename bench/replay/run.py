@@ -37,7 +37,7 @@ from bench.replay.result import Played, fill
 from bench.section import Section
 from logger.database import connect, mapped_errors
 from logger.scan import Text
-from plcsim.errors import InputError
+from plcsim.errors import InputError, PlcsimError
 
 FEWEST_SCANS = 20
 _WARM_UP_SCANS = 200
@@ -101,12 +101,11 @@ def run_replay(
     section: Section,
     progress: Progress = lambda what, seconds: None,
     on_pair: Callable[[], None] = lambda: None,
+    on_environment: Callable[[dict[str, Any]], None] = lambda environment: None,
 ) -> dict[str, Any]:
-    """Play it all, filling the section; returns the environment. Raises InputError, DatabaseError."""
-    if recording.scans < FEWEST_SCANS:
-        raise InputError(
-            f"{recording.source}: {recording.scans} scans are too few, {FEWEST_SCANS} are needed"
-        )
+    """Play it all, filling the section; returns the environment, which `on_environment` is told before the
+    first piece. Raises InputError, DatabaseError."""
+    require_enough(recording)
     pieces = pieces_of(recording, settings.speed)
     played: list[Played] = []
     started = time.perf_counter()
@@ -120,6 +119,7 @@ def run_replay(
             _arms(recording, settings, conninfo, monitor) as arms,
         ):
             where = environment(monitor)
+            on_environment(where)
             _warm_up(arms, recording, monitor)
             grown.result()
             progress("warm-up", 6.0)
@@ -138,6 +138,14 @@ def run_replay(
     finally:
         section.seconds = time.perf_counter() - started
     return where
+
+
+def require_enough(recording: Recording) -> None:
+    """Raise InputError for a recording that is too short to play."""
+    if recording.scans < FEWEST_SCANS:
+        raise InputError(
+            f"{recording.source}: {recording.scans} scans are too few, {FEWEST_SCANS} are needed"
+        )
 
 
 def pieces_of(recording: Recording, speed: float | None) -> list[Piece]:
@@ -159,7 +167,7 @@ def _arms(
     """The arms with their schemas and workers, by letter; all gone after, whatever ends the block."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plcbench-replay-")))
-        recording.save(folder)
+        _save(recording, folder)
         arms: dict[str, _Arm] = {}
         for letter, text in zip("AB", settings.arms, strict=False):
             spec = parse_arm(text)
@@ -178,6 +186,18 @@ def _arms(
                 with suppress(ProcessLookupError):
                     os.kill(arm.pid, signal.SIGTERM)
             raise
+
+
+def _save(recording: Recording, folder: Path) -> None:
+    """Where the workers find it. Raises PlcsimError where it does not fit."""
+    try:
+        recording.save(folder)
+    except OSError as exc:
+        needed = recording.values.nbytes + recording.quality.nbytes
+        raise PlcsimError(
+            f"the recording cannot be written to {folder}, {needed / 1e6:,.0f} MB for the workers: "
+            f"{exc.strerror or exc}"
+        ) from exc
 
 
 def _warm_up(arms: dict[str, _Arm], recording: Recording, monitor: Connection[Any]) -> None:

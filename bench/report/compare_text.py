@@ -18,7 +18,7 @@ _MOST_NAMES = 4
 _ANSWERS = {
     Outcome.PASS: "no headline figure of B is worse",
     Outcome.FAIL: "a headline figure of B is worse with its whole interval",
-    Outcome.INCONCLUSIVE: "of a headline figure nobody can tell",
+    Outcome.INCONCLUSIVE: "of a headline figure nobody can tell, or B has none",
     Outcome.INVALID: "a run cannot be believed",
 }
 
@@ -43,6 +43,9 @@ def compared_lines(compared: Compared) -> Iterator[str]:
     yield from (f"accepted: {difference}" for difference in compared.accepted)
     yield from (f"changed: {difference}" for difference in compared.changed)
     yield from (f"doubt: {doubt}" for doubt in compared.doubts)
+    yield from (
+        f"nobody can tell: {name} was not judged in both, or not believed" for name in compared.untold
+    )
     for name, missing in zip("AB", compared.only_in, strict=True):
         if missing:
             more = f" and {len(missing) - _MOST_NAMES} more" if len(missing) > _MOST_NAMES else ""
@@ -61,7 +64,10 @@ def compared_tables(compared: Compared) -> Iterator[Table]:
         yield _table("What decides", headlines, note)
     if others:
         told = sum(line.change not in (Change.UNKNOWN, Change.NOT_COMPARABLE) for line in others)
-        by_chance = f"of {told} lines that can be told, up to {math.ceil(told / 20)} differ by chance alone"
+        by_chance = (
+            f"of {told} lines that can be told about {math.ceil(told / 20)} would differ by chance alone; "
+            "the intervals hold what varied within each run, not what varies from run to run"
+        )
         yield _table("Exploratory", others, by_chance if told else "")
 
 

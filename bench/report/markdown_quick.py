@@ -45,7 +45,7 @@ def _plant(result: dict[str, Any]) -> str:
     plant = result["plant"]
     ms, wal, machines = plant["ms_per_scan"], plant["wal_bytes_per_machine_day"], plant["machines"]
     return (
-        f"In the plant: {ms['a']:.2f} -> {ms['b']:.2f} ms a scan; WAL of a machine at one scan a second "
+        f"In the plant: {_ms(ms['a'])} -> {_ms(ms['b'])} ms a scan; WAL of a machine at one scan a second "
         f"{wal['a'] / 1e9:.2f} -> {wal['b'] / 1e9:.2f} GB a day; one connection carries {machines['a']:,} -> "
         f"{machines['b']:,} such machines at saturation.\n"
     )
@@ -77,7 +77,7 @@ def _sizes(sizes: list[dict[str, Any]]) -> Table:
         "Parameters per scan",
         ("parameters", "A [values/s]", "B [values/s]", "B loses"),
         [
-            (str(s["parameters"]), f"{s['a_per_s']:,.0f}", f"{s['b_per_s']:,.0f}", f"{s['loss']:+.1%}")
+            (str(s["parameters"]), f"{s['a_per_s']:,.0f}", f"{s['b_per_s']:,.0f}", _share(s, "loss"))
             for s in sizes
         ],
         "a first look: two pairs each, no interval, no class",
@@ -86,6 +86,10 @@ def _sizes(sizes: list[dict[str, Any]]) -> Table:
 
 def _share(cost: dict[str, Any] | None, key: str) -> str:
     return "n/a" if cost is None or cost[key] is None else f"{cost[key]:+.1%}"
+
+
+def _ms(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.2f}"
 
 
 def _figure(value: float | None) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from bench.analysis.conclusion import Conclusion
 from bench.analysis.finding import Finding
 from bench.analysis.recommendation import Recommendation
-from bench.analysis.verdict import Judgement
-from bench.report.sections import VALUE_CHECKS
+from bench.analysis.verdict import Judgement, Outcome
+from bench.report.sections import NOT_BELIEVED, NOT_JUDGED, VALUE_CHECKS
 from bench.report.table import Table, in_cell
 
 _MOST_FINDINGS = 200
@@ -33,10 +33,12 @@ def conclusion_blocks(conclusion: Conclusion) -> Iterator[str]:
 
 def section_blocks(section: dict[str, Any]) -> Iterator[str]:
     """One section, as `Section.to_json` wrote it."""
-    yield f"## {in_cell(section['name'])}: {section['outcome']}\n"
+    judged = "" if section["judgements"] or section["outcome"] == Outcome.INVALID.value else NOT_JUDGED
+    yield f"## {in_cell(section['name'])}: {section['outcome']}{judged}\n"
     lines = [f"did not end: {section['error']}"] if section["error"] else []
     lines += [f"cannot be believed: {reason}" for reason in section["invalid"]]
-    lines += [Judgement.from_json(data).in_words() for data in section["judgements"]]
+    doubted = NOT_BELIEVED if section["outcome"] == Outcome.INVALID.value else ""
+    lines += [doubted + Judgement.from_json(data).in_words() for data in section["judgements"]]
     lines += [f"not measured: {what}" for what in (section["figures"] or {}).get("not_measured", ())]
     lines += [_verified(name, data) for name, data in section["verification"].items()]
     if lines:
@@ -61,8 +63,13 @@ def verification_table(name: str, data: dict[str, Any]) -> Table:
 
 
 def _verified(name: str, data: dict[str, Any]) -> str:
-    checked = sum(data["invariants"].get(key, {}).get("checked", 0) for key in VALUE_CHECKS)
-    return f"oracle, {name}: {checked:,} values checked, {data['violations']:,} violations"
+    checks = data["invariants"]
+    checked = sum(checks.get(key, {}).get("checked", 0) for key in VALUE_CHECKS)
+    held = [key for key, check in checks.items() if not check["violations"] and not check["not_applicable"]]
+    return (
+        f"oracle, {name}: {checked:,} values checked, {data['violations']:,} violations "
+        f"({' '.join(held) or 'none'} hold)"
+    )
 
 
 def _recommendation(recommendation: Recommendation) -> str:

@@ -17,6 +17,10 @@ from bench.section import Section
 
 VALUE_CHECKS = ("I4", "recorded")
 """The checks that compare values: with the truth, or with a recording that was played."""
+NOT_JUDGED = " (nothing to judge)"
+"""Said of a PASS that only means that nothing went wrong."""
+NOT_BELIEVED = "not believed: "
+"""Said before each judgement of a section that is INVALID: its PASS is none."""
 OUTCOME_COLOURS = {
     Outcome.PASS: "bold green",
     Outcome.FAIL: "bold red",
@@ -39,7 +43,7 @@ def print_section(section: Section, console: Console) -> None:
     """Print one section: its outcome and why, its tables, what the oracle said."""
     console.print()
     outcome = section.outcome
-    judged = "" if section.judgements or outcome is Outcome.INVALID else " (nothing to judge)"
+    judged = "" if section.judgements or outcome is Outcome.INVALID else NOT_JUDGED
     console.print(
         Text.assemble(
             (section.name, "bold"), ": ", (outcome.value, OUTCOME_COLOURS[outcome]), judged,
@@ -60,7 +64,8 @@ def section_lines(section: Section) -> Iterator[str]:
     if section.error:
         yield f"did not end: {section.error}"
     yield from (f"cannot be believed: {reason}" for reason in section.invalid)
-    yield from (judgement.in_words() for judgement in section.judgements)
+    doubted = NOT_BELIEVED if section.outcome is Outcome.INVALID else ""
+    yield from (doubted + judgement.in_words() for judgement in section.judgements)
     yield from (f"not measured: {what}" for what in section.figures.get("not_measured", ()))
     yield from (verified_in_words(name, one) for name, one in section.verifications.items())
 

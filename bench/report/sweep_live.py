@@ -23,7 +23,7 @@ def live_table(cells: Sequence[Cell], running: Trial | None, live: Live, left: i
     caption = f"{len(cells)} done, {left} to come, about {duration(eta_s)} left"
     table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left")
     for column in _COLUMNS:
-        table.add_column(column.replace("[", "\\["), justify="left" if column == "cell" else "right")
+        table.add_column(Text(column), justify="left" if column == "cell" else "right")
     for cell in list(cells)[-_MOST_SHOWN:]:
         table.add_row(*_ended(cell))
     if running is not None:

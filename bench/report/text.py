@@ -135,7 +135,7 @@ def _metrics_table(result: QuickResult) -> Table:
         "WAL a transaction \\[kB]",
         _figure(wal_a / 1000),
         _figure(wal_b / 1000),
-        _percent(wal_b / wal_a - 1),
+        _percent(wal_b / wal_a - 1 if wal_a else math.nan),
         "",
         "shown, not judged",
     )
@@ -148,6 +148,9 @@ def _doubts(result: QuickResult) -> Iterator[str]:
     for judgement in result.comparison.judgements:
         cost = judgement.cost
         if cost is None:
+            continue
+        if math.isnan(cost.effect):
+            yield f"  {judgement.metric}: n/a, a slot has no figure"
             continue
         line = f"  {judgement.metric}: {cost.detectable:.1%}"
         if judgement.outcome is Outcome.INCONCLUSIVE:
@@ -201,7 +204,7 @@ def _verified(name: str, verification: Verification) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:+.1%}"
+    return "n/a" if math.isnan(share) else f"{share:+.1%}"
 
 
 def _figure(value: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from bench.arms.spec import parse_arm
 from bench.load.arms import ended_by_sigterm
 from bench.load.failures import DATABASE_ERRORS
 from bench.measuring.environment import environment
-from bench.results import now_utc, write_result
+from bench.results import command_line, now_utc, write_result
 from bench.section import Section
 from bench.stress import (
     cpu_hogs,
@@ -141,7 +140,7 @@ class StressRun:
             "started_at": self.started_at,
             "finished_at": now_utc(),
             "took_s": round(time.monotonic() - self.started, 1),
-            "command": sys.argv[1:],
+            "command": command_line(),
             "settings": {
                 "a": settings.a,
                 "b": settings.b,

@@ -6,8 +6,8 @@ import math
 from concurrent.futures import ProcessPoolExecutor
 
 from bench.analysis.finding import Finding
-from bench.analysis.percentile_interval import FEWEST_SLOTS, percentile_interval
-from bench.analysis.statistics import mean_interval
+from bench.analysis.percentile_interval import percentile_interval
+from bench.analysis.statistics import FEWEST_SLOTS, mean_interval
 from bench.measuring.latency import Merged
 from bench.report.table import Table
 from bench.section import Section

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from bench.arms.spec import parse_arm
 from bench.load.arms import bench_server, growing_wal
 from bench.load.failures import DATABASE_ERRORS
 from bench.measuring.environment import environment
-from bench.results import now_utc, write_result
+from bench.results import command_line, now_utc, write_result
 from bench.section import Section
 from bench.suite import (
     baseline,
@@ -119,7 +118,7 @@ class SuiteRun:
             "started_at": self.started_at,
             "finished_at": now_utc(),
             "took_s": round(time.monotonic() - self.started, 1),
-            "command": sys.argv[1:],
+            "command": command_line(),
             "settings": {
                 "a": settings.a,
                 "b": settings.b,

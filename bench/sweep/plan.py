@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from bench.load.machine import FEWEST_PARAMETERS
 from bench.sweep.cell import PLC, Trial, problem_of
@@ -41,6 +41,16 @@ Factor = Annotated[
 """A value, or a list of values."""
 
 
+def _in_quotes(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError('on and off are true and false to YAML; write "on" or "off", in quotes')
+    return value
+
+
+Commit = Annotated[Literal["on", "off", "local", "remote_write", "remote_apply"], BeforeValidator(_in_quotes)]
+"""What PostgreSQL's synchronous_commit may be."""
+
+
 class Factors(BaseModel):
     """What may be varied; what is not given stands as it is above, or as the trial has it."""
 
@@ -56,7 +66,7 @@ class Factors(BaseModel):
     parameters: Factor[Annotated[int, Field(ge=FEWEST_PARAMETERS, le=5000)]] | None = None
     scans: Factor[Annotated[int, Field(ge=1, le=500)]] | None = None
     connections: Factor[Annotated[int, Field(ge=0, le=100)]] | None = None
-    synchronous_commit: Factor[Literal["on", "off", "local", "remote_write", "remote_apply"]] | None = None
+    synchronous_commit: Factor[Commit] | None = None
     source: Factor[Literal["plc", "made"]] | None = None
     faults: Factor[str] | None = None
     running: Factor[bool] | None = None
@@ -190,6 +200,10 @@ def _check_lists(grid: Factors, where: Location) -> None:
 
 def _check_profiles(spec: SweepSpec) -> None:
     for name, rules in spec.fault_profiles.items():
+        if name == NO_FAULTS:
+            raise Complaint(
+                ("fault_profiles", name), f"faults: {NO_FAULTS} is to have none; give it another name"
+            )
         for index, rule in enumerate(rules):
             if rule.kind in _FALSE_VALUES:
                 raise Complaint(

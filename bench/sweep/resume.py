@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.analysis.fingerprint import differences
+from bench.arms.spec import source_file
 from bench.results import FOLDER, FORMAT, VERSION
 from bench.sweep.cell import Trial
 from bench.sweep.measured import TrialResult
 from bench.sweep.plan import SweepSpec
 from plcsim.errors import InputError
+
+_KEYS = {"plan": dict, "cells": list, "environment": dict, "started_at": str, "took_s": int | float}
+"""What a result must have to go on with it."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +65,44 @@ def load_earlier(spec: SweepSpec, path: Path) -> Earlier:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise InputError(f"{path}: there is nothing to resume: {exc.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{path}: is not JSON, so there is nothing to resume") from None
     if not _is_sweep(content):
         raise InputError(f"{path}: is not the result of a sweep of version {VERSION}")
-    if changed := _changed(content["plan"], plan_of(spec)):
+    changed = _changed(content["plan"], plan_of(spec)) or _changed(content.get("arms", {}), sources_of(spec))
+    if changed:
         raise InputError(f"{path}: is of another plan: {', '.join(changed)} changed since; nothing was run")
     earlier = Earlier(path, content)
     try:
         earlier.done(spec.trials())
-    except (KeyError, TypeError, ValueError) as exc:
+    except (AttributeError, LookupError, TypeError, ValueError) as exc:
         raise InputError(f"{path}: a cell of it cannot be read: {type(exc).__name__} {exc}") from None
     return earlier
+
+
+def refuse_unfinished(path: Path) -> None:
+    """Raise InputError if a stopped sweep stands there: a new one would begin by dropping its runs."""
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return  # who writes there says what it is
+    if _is_sweep(content) and content.get("unfinished") and content["cells"]:
+        raise InputError(
+            f"{path}: holds a sweep that did not end: {content['unfinished']}; --resume goes on with it, "
+            "another --json FILE begins a new one"
+        )
+
+
+def sources_of(spec: SweepSpec) -> dict[str, str]:
+    """Of each arm whose code is the user's, a digest of it: a plan names it, and does not hold it."""
+    found = {}
+    for trial in spec.trials():
+        base = trial.arm.partition("+")[0]
+        path = source_file(base)
+        if path is not None and base not in found:
+            with suppress(OSError):
+                found[base] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return found
 
 
 def newest_of(spec: SweepSpec, folder: Path = FOLDER) -> Path:
@@ -78,7 +110,7 @@ def newest_of(spec: SweepSpec, folder: Path = FOLDER) -> Path:
     for path in sorted(folder.glob("sweep-*.json"), key=lambda each: each.stat().st_mtime, reverse=True):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if _is_sweep(content) and not _changed(content["plan"], plan_of(spec)):
             return path
@@ -95,8 +127,9 @@ def _is_sweep(content: Any) -> bool:
     if not isinstance(content, dict):
         return False
     head = content.get("format"), content.get("version"), content.get("kind")
-    keys = ("plan", "cells", "environment", "started_at", "took_s")
-    return head == (FORMAT, VERSION, "sweep") and all(key in content for key in keys)
+    return head == (FORMAT, VERSION, "sweep") and all(
+        isinstance(content.get(key), kind) for key, kind in _KEYS.items()
+    )
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from typing import Any
 
 from bench.load.arms import bench_server
 from bench.measuring.environment import environment
-from bench.results import now_utc, write_result
+from bench.results import command_line, now_utc, write_result
 from bench.sweep.cell import Trial
 from bench.sweep.findings import section_of
 from bench.sweep.live import Live
 from bench.sweep.measured import Cell, TrialResult
 from bench.sweep.plan import SweepSpec
-from bench.sweep.resume import Earlier
+from bench.sweep.resume import Earlier, sources_of
 from bench.sweep.trial import run_trial
 from logger.database import connect, mapped_errors
 from plcsim.errors import PlcsimError
@@ -61,7 +60,7 @@ def run_sweep(
             cells = [Cell(result.trial, result, "", seconds) for result, seconds in earlier.done(trials)]
             for cell in cells:
                 watcher.on_earlier(cell)
-        sheet = _Sheet(spec, path, where, started, before_s, len(trials), cells)
+        sheet = _Sheet(spec, path, where, started, before_s, len(trials), cells, sources_of(spec))
         sheet.write("")
         done = {cell.trial for cell in cells}
         try:
@@ -108,6 +107,8 @@ class _Sheet:
     """What the runs before this one took."""
     planned: int
     cells: Sequence[Cell]
+    sources: dict[str, str]
+    """Digests of the arms that are the user's own code, as it was when the run began."""
     begun: float = 0.0
 
     def __post_init__(self) -> None:
@@ -119,8 +120,9 @@ class _Sheet:
             "started_at": self.started_at,
             "finished_at": now_utc(),
             "took_s": round(self.before_s + time.monotonic() - self.begun, 1),
-            "command": sys.argv[1:],
+            "command": command_line(),
             "settings": {"seed": self.spec.seed, "repeats": self.spec.repeats},
+            "arms": self.sources,
             "plan": self.spec.model_dump(mode="json", exclude_unset=True),
             "planned_cells": self.planned,
             "unfinished": unfinished or (f"{left} of {self.planned} runs are to come" if left else ""),
