@@ -56,7 +56,7 @@ def test_twice_the_work_is_half_the_throughput(postgres: str) -> None:
     assert found.effect > 0.15
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_same_work_loses_nothing(postgres: str) -> None:
     found = loss(postgres, "baseline")
     assert found.low - SLACK < 0 < found.high + SLACK

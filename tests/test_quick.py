@@ -170,7 +170,7 @@ def verdict(judged: dict[str, Any], content: dict[str, Any]) -> str:
 
 
 @pytest.mark.usefixtures("shorter")
-@pytest.mark.slow
+@pytest.mark.long
 def test_equal_arms_over_modbus_with_all_extras_where_somebody_tampers_with_b(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -171,6 +171,15 @@ def test_quick_as_markdown_has_judgements_figures_and_conditions() -> None:
     )
 
 
+def test_cpu_is_shown_with_its_class() -> None:
+    (row,) = (
+        line
+        for line in markdown_of({"kind": "quick", **quick_content()}).splitlines()
+        if line.startswith("| cpu [")
+    )
+    assert row.endswith("| LOW |")
+
+
 def test_a_report_stays_below_the_limit_and_says_what_is_missing() -> None:
     long = Table("long", ("a", "b"), [("x" * 50, "y" * 50)] * 5000)
     sections = [replace(section(f"part {n}"), tables=[long]) for n in range(4)]

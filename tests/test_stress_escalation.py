@@ -84,7 +84,7 @@ def test_what_is_not_limited_is_not_found_to_be(postgres: str) -> None:
     assert window.stored == window.tried
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_connections_that_the_server_does_not_have_end_the_growth(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server of 12: the limit is named, and everything that was stored is right."""
     monkeypatch.setattr(escalation, "_WAL_SEGMENTS", 1)

@@ -118,7 +118,7 @@ def data_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder.rmdir()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_faults_lose_nothing_and_a_loss_would_show(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,7 +90,7 @@ def result(tmp_path: Path) -> Any:
     return json.loads((tmp_path / "result.json").read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_nobody_disturbs_ends_well(data_folder: Path, tmp_path: Path) -> None:
     """The control of those below: the same run, and it finds nothing wrong."""
     with command(data_folder, tmp_path, QUICK) as process:
@@ -124,7 +124,7 @@ def test_ctrl_c_keeps_the_result_and_leaves_nothing(data_folder: Path, tmp_path:
     wait_for(lambda: not of_session(process.pid))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kill_9_of_a_worker_is_an_error_of_its_scenario_and_leaves_nothing(
     data_folder: Path, tmp_path: Path
 ) -> None:

@@ -72,7 +72,7 @@ def test_a_crowd_whose_scans_somebody_removes_is_found_out(postgres: str) -> Non
     assert section.outcome is Outcome.INVALID
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_100_simultaneous_writers_and_every_error_has_its_class() -> None:
     """A hundred writers of one machine: all store; of those whose backends somebody ends it is told so."""
     section = Section("storm")
@@ -103,8 +103,7 @@ def test_100_simultaneous_writers_and_every_error_has_its_class() -> None:
     assert section.verifications["synchronizing, 100 writers"].violations == 0
 
 
-@pytest.mark.slow
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_connections_nothing_is_stored_and_afterwards_everything() -> None:
     plan = StressPlan(
         parameters=5,

@@ -104,7 +104,7 @@ def test_a_killed_worker_ends_the_part_in_one_line(schema: Schema) -> None:
     wait_for(lambda: schema.value(SESSIONS, APPLICATION) == 0, what="its sessions to end")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_part_concurrent_judges_what_stored_at_the_same_moment(postgres: str) -> None:
     section = run_part(postgres, concurrent, simultaneous=10, rounds=12)
     (success,) = section.judgements
@@ -120,7 +120,7 @@ def test_part_concurrent_judges_what_stored_at_the_same_moment(postgres: str) ->
     assert {name: one.violations for name, one in section.verifications.items()} == {"A": 0, "B": 0}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_part_pool_use_shows_that_a_small_pool_is_waited_for(postgres: str) -> None:
     section = run_part(postgres, pool_use, sizes=[1, 4], threads=4, seconds=0.6)
     for arm in ("baseline", "synchronizing"):

@@ -67,7 +67,7 @@ def test_readers_see_a_writer_that_is_not_atomic(schema: Schema) -> None:
         assert "current values 1 to 2" in torn[way].examples[0]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_part_isolation_and_its_control(postgres: str) -> None:
     section = run_part(postgres, isolation, seconds=1.0, writers=2, readers=2)
     for arm in ("baseline", "synchronizing"):
@@ -81,7 +81,7 @@ def test_part_isolation_and_its_control(postgres: str) -> None:
     assert section.outcome is Outcome.PASS
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_part_races_finds_nothing_and_then_what_was_planted(postgres: str) -> None:
     section = run_part(postgres, races, arms=("synchronizing", "fix_checks:Skipping"), seconds=0.8, writers=4)
     honest, planted = section.verifications["A"], section.verifications["B"]

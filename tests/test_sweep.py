@@ -87,7 +87,7 @@ def workers() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_cells_that_fail_or_die_do_not_end_the_sweep(postgres: str, role: str, tmp_path: Path) -> None:
     spec = SweepSpec(
         interval_s=[0.05, 0.06, 0.07], parameters=7, duration_s=0.5, warm_up_s=0.0, repository="synchronizing"
@@ -144,7 +144,7 @@ def test_a_process_that_hangs_is_ended_and_told(
     assert not workers()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ctrl_c_keeps_what_there_is_and_resume_does_the_rest(postgres: str, tmp_path: Path) -> None:
     plan, path = tmp_path / "plan.yaml", tmp_path / "result.json"
     plan.write_text(RESUMED, encoding="utf-8")

@@ -8,7 +8,16 @@ from itertools import combinations_with_replacement
 import pytest
 
 from bench.analysis.statistics import Impact
-from bench.analysis.verdict import Judgement, Outcome, Targets, judge_cost, judge_success, level_of, overall
+from bench.analysis.verdict import (
+    Judgement,
+    Outcome,
+    Targets,
+    judge_cost,
+    judge_success,
+    level_of,
+    overall,
+    shown_class,
+)
 
 PASS, FAIL, INCONCLUSIVE, INVALID = Outcome
 TARGET = 0.2
@@ -109,6 +118,16 @@ def test_what_would_settle_success_does() -> None:
 def test_a_faster_arm_passes_by_its_percent_and_not_by_a_floor(floor: float) -> None:
     judged = judge_cost("throughput", cost(-0.3, -0.1), TARGET, 1000.0, floor)
     assert (judged.outcome, judged.level, judged.note) == (PASS, "LOW", "")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "level"),
+    [(0.0, 0.1, "LOW"), (0.1, 0.2, "LOW-MEDIUM"), (0.16, 0.29, "MEDIUM"), (0.31, 0.5, "HIGH"),
+     (math.nan, math.nan, "")],
+)  # fmt: skip
+def test_cpu_has_a_class_though_it_has_no_target(low: float, high: float, level: str) -> None:
+    assert shown_class("cpu", low, high) == level
+    assert shown_class("p95 response", low, high) == ""
 
 
 def judgement(outcome: Outcome) -> Judgement:

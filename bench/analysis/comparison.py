@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.analysis.statistics import Impact, paired_impact, percentile_impact, rounded
-from bench.analysis.verdict import Judgement, Targets, judge_cost, judge_success
+from bench.analysis.verdict import Judgement, Targets, judge_cost, judge_success, shown_class
 from bench.load.failures import Failure
 from bench.load.slots import Pair, Slot
 from bench.load.work import Loop
@@ -31,6 +31,11 @@ class Metric:
     cost: Impact | None
     """Positive is worse; None where too little was measured to say."""
     judged: bool
+
+    @property
+    def shown_class(self) -> str:
+        """Its class where it is shown and not judged; empty where it has none."""
+        return "" if self.judged or self.cost is None else shown_class(self.name, self.cost.low, self.cost.high)
 
 
 @dataclass(frozen=True)

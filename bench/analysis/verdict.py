@@ -216,6 +216,11 @@ def level_of(cost: Impact, target: float) -> str:
     return lowest if lowest is highest else f"{lowest}-{highest}"
 
 
+def shown_class(metric: str, low: float, high: float) -> str:
+    """The class of a cost that has bands though it is not judged: of CPU; empty for every other one."""
+    return level_of(Impact(math.nan, low, high, 0, math.nan), CPU_BAND) if metric == "cpu" else ""
+
+
 def overall(judgements: Sequence[Judgement], invalid: Sequence[str]) -> Outcome:
     """INVALID outranks all; then one FAIL fails, one INCONCLUSIVE leaves it open."""
     if invalid:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bench.analysis.verdict import Judgement
+from bench.analysis.verdict import Judgement, shown_class
 from bench.report.markdown_sections import verification_table
 from bench.report.table import Table, in_cell
 
@@ -59,7 +59,7 @@ def _metrics(result: dict[str, Any]) -> Table:
             _figure(metric["b"]),
             _share(metric["cost"], "effect"),
             f"{_share(metric['cost'], 'low')} to {_share(metric['cost'], 'high')}",
-            "judged" if metric["judged"] else "shown",
+            "judged" if metric["judged"] else _class(metric) or "shown",
         )
         for metric in result["metrics"]
     ]
@@ -86,6 +86,13 @@ def _sizes(sizes: list[dict[str, Any]]) -> Table:
 
 def _share(cost: dict[str, Any] | None, key: str) -> str:
     return "n/a" if cost is None or cost[key] is None else f"{cost[key]:+.1%}"
+
+
+def _class(metric: dict[str, Any]) -> str:
+    cost = metric["cost"]
+    if cost is None or cost["low"] is None or cost["high"] is None:
+        return ""
+    return shown_class(metric["name"], cost["low"], cost["high"])
 
 
 def _ms(value: float | None) -> str:

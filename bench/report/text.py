@@ -118,7 +118,9 @@ def _metrics_table(result: QuickResult) -> Table:
             _figure(metric.b),
             _percent(cost.effect) if cost else "n/a",
             f"{_percent(cost.low)} to {_percent(cost.high)}" if cost else "too few values",
-            f"{judgement.level} {judgement.outcome.value}" if judgement else "shown, not judged",
+            f"{judgement.level} {judgement.outcome.value}"
+            if judgement
+            else f"{metric.shown_class or 'shown'}, not judged",
         )
     (ok_a, tried_a), (ok_b, tried_b) = result.comparison.success
     success = levels["success"]

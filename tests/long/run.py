@@ -31,7 +31,7 @@ PARTS = [
     Part("coverage_guided", "coverage_guided", "--minutes 3", "--minutes 20"),
     Part("descriptors", "descriptors", "", ""),
     Part("slow_clients", "slow_clients", "", ""),
-    Part("slow_tests", "slow_tests", "", ""),
+    Part("parts_of_bench", "parts_of_bench", "", ""),
     Part("kill_database", "commit_faults", "--harm kill --count 60", "--harm kill --count 200"),
     Part("cut", "commit_faults", "--harm cut --count 25", "--harm cut --count 50"),
     Part("stall", "commit_faults", "--harm stall --count 25", "--harm stall --count 50"),
