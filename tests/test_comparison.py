@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.analysis.comparison import Comparison, compare, slot_json, worker_share
+from bench.analysis.comparison import Comparison, Metric, compare, slot_json, worker_share
 from bench.analysis.plant import plant_units
+from bench.analysis.statistics import Impact
 from bench.analysis.verdict import Outcome, Targets
 from bench.load.slots import Pair, Slot
 from bench.load.workload import Loop, SlotResult
@@ -93,6 +94,14 @@ def test_each_target_is_judged_by_its_own_figure(
         "memory": Outcome.PASS,
         "success": Outcome.PASS,
     }
+
+
+def test_cpu_that_is_not_judged_is_shown_with_its_class() -> None:
+    impact = Impact(0.2, 0.16, 0.24, 8, 0.05)
+    assert Metric("cpu", "µs/tx", 700.0, 840.0, impact, judged=False).shown_class == "MEDIUM"
+    assert Metric("cpu", "µs/tx", 700.0, 840.0, impact, judged=True).shown_class == ""
+    assert Metric("cpu", "µs/tx", 700.0, math.nan, None, judged=False).shown_class == ""
+    assert Metric("mean response", "ms", 7.0, 8.4, impact, judged=False).shown_class == ""
 
 
 def test_percentiles_are_shown_from_merged_slots_and_not_judged() -> None:

@@ -35,7 +35,9 @@ class Metric:
     @property
     def shown_class(self) -> str:
         """Its class where it is shown and not judged; empty where it has none."""
-        return "" if self.judged or self.cost is None else shown_class(self.name, self.cost.low, self.cost.high)
+        if self.judged or self.cost is None:
+            return ""
+        return shown_class(self.name, self.cost.low, self.cost.high)
 
 
 @dataclass(frozen=True)
