@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -81,7 +82,7 @@ def test_cut_line_ends_connections_until_it_is_mended(echo: tuple[str, int]) -> 
             said_again(client)
             proxy.cut()
             assert has_ended(client)
-        with dial(proxy) as client:
+        with contextlib.suppress(ConnectionError), dial(proxy) as client:  # it may not even begin
             assert has_ended(client)
         proxy.mend()
         with dial(proxy) as client:

@@ -69,7 +69,7 @@ def test_scans_stay_in_the_spool_until_the_standby_has_them(
         wait_for(lambda: run.forwarder.figures().retries["find out"] >= 2, what="two tries")
         assert stored_values(alone) == as_logged(ovens[0].run_of(1, 2))  # they are here, but nowhere else
         assert run.waits() == streams
-        assert "standby" in run.forwarder.state
+        wait_for(lambda: "standby" in run.forwarder.state, what="the state to say why")
         standby(alone, "")
         run.until_stored()
         assert run.scans_told.count(2) == streams

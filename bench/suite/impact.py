@@ -147,7 +147,9 @@ def _take(
             )
     success = judged["success"]
     section.findings.append(
-        Finding("success", success.value, success.value, 1.0, "share", f"{NAME}, pairs", at, success.outcome)
+        Finding(
+            "success", success.low, success.low, success.high, "share", f"{NAME}, pairs", at, success.outcome
+        )
     )
     section.findings += _costs(bench, pairs)
 
@@ -199,7 +201,9 @@ def _impact_table(bench: Suite, found: Comparison, noise: Comparison, judged: di
                 _interval(metric.cost),
                 f"{metric.cost.detectable:.1%}" if _is_known(metric) and metric.cost else "-",
                 _interval(same.cost),
-                f"{judgement.level} {judgement.outcome.value}".strip() if judgement else "no",
+                f"{judgement.level} {judgement.outcome.value}".strip()
+                if judgement
+                else f"{metric.shown_class}, not judged".removeprefix(", "),
             ]
         )
     return table

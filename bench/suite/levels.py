@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.analysis.little import LittleCheck, little
 from bench.measuring.latency import Latencies, Merged
 from bench.stress.crowd import Crowd
 from bench.stress.window import window_of
@@ -30,8 +31,6 @@ class Level:
     """Most CPU of a process of the generator in any slot, as a share of a core."""
     cores: float = 0.0
     """Of all its processes, in the last slot."""
-    in_system: float = 0.0
-    """Throughput × mean service in the last slot: Little's N, which should be the connections."""
     service: list[Latencies] = field(default_factory=list)
 
     @property
@@ -53,6 +52,12 @@ class Level:
     def is_generator_limited(self) -> bool:
         return self.busiest >= GENERATOR_LIMIT
 
+    @property
+    def little(self) -> LittleCheck:
+        """Whether the requests were with the server all the time, or with our side, over all slots."""
+        mean_us = Merged(self.service).mean_us if self.service else math.nan
+        return little(self.connections, self.per_s, mean_us / 1e6)
+
     def in_words(self) -> str:
         return f"{self.per_s:,.0f}{'*' if self.is_generator_limited else ''}"
 
@@ -66,7 +71,7 @@ class Level:
             "generator_busiest_share": self.busiest,
             "generator_cores": self.cores,
             "generator_is_the_limit": self.is_generator_limited,
-            "in_system": self.in_system,
+            "little": self.little.to_json(),
             "service": [latencies.to_json() for latencies in self.service],
         }
 
@@ -82,5 +87,4 @@ def measured_level(writers: Crowd, level: Level, settle_s: float, seconds: float
     level.tried += window.tried
     level.busiest = max(level.busiest, done.busiest)
     level.cores = done.cores
-    level.in_system = window.mean_simultaneous
     level.service.append(window.service)

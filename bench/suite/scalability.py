@@ -169,15 +169,27 @@ def _findings(bench: Suite, section: Section, rows: str, levels: dict[str, dict[
 
 
 def _law(bench: Suite, section: Section, rows: str, levels: dict[str, dict[int, Level]]) -> None:
-    """The Universal Scalability Law of both arms, and how they differ; nothing if a level stored nothing."""
+    """The Universal Scalability Law of both arms, and how they differ.
+
+    Only of levels that stored something and at which the server, not our side, was the limit. Where Little's
+    law does not hold, our side had a part of the connections' time: that is said.
+    """
     fits: dict[str, UslFit] = {}
+    ours: list[str] = []
     for place, (letter, arm) in enumerate(bench.letters):
-        usable = [level for level in _sorted(levels[letter]) if min(level.slots_per_s) > 0]
+        usable = [
+            level
+            for level in _sorted(levels[letter])
+            if min(level.slots_per_s) > 0 and not level.is_generator_limited
+        ]
         if len(usable) < 3:
             section.figures.setdefault("not_measured", []).append(
-                f"the scalability law of {letter} on {rows} rows: fewer than three levels stored anything"
+                f"the scalability law of {letter} on {rows} rows: fewer than three levels stored anything "
+                "without the load generator at its limit"
             )
             continue
+        if held := [level for level in usable if not level.little.holds]:
+            ours += [f"{letter} {level.little.share:.0%} of {level.connections}" for level in held]
         numbers = [float(level.connections) for level in usable]
         fits[letter] = fit = fit_usl(numbers, [level.slots_per_s for level in usable], bench.seed + place)
         cell = f"{NAME}, {rows} rows, law, {letter}"
@@ -190,6 +202,8 @@ def _law(bench: Suite, section: Section, rows: str, levels: dict[str, dict[int, 
         difference = scaling_difference(fits["A"], fits["B"])
         laws["difference"] = difference.to_json()
         said.append(f"B against A: {difference}.")
+    if ours:
+        said.append(f"By Little's law (N = X R) transactions held other than 95 to 105 %: {', '.join(ours)}.")
     section.tables.append(_law_table(rows, fits, said))
 
 

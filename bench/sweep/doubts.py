@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from bench.analysis.steady import FEWEST_BINS, warm_up_length
 from bench.measuring.resources import ServerCounters
 from bench.sweep.cell import MADE, Trial
 from bench.sweep.measured import LoggerRun
@@ -40,4 +41,18 @@ def doubts_of(
         doubts.append("a vacuum or analyze ran")
     if left := sum(run.spooled_left for run in runs):
         doubts.append(f"{left} scans were still in a spool when the drain was over")
-    return doubts
+    return doubts + _unsteady(runs)
+
+
+def _unsteady(runs: Sequence[LoggerRun]) -> list[str]:
+    """Whether the response was level from the window's begin; nothing of a window too short to say."""
+    parts = list(zip(*(run.response_parts for run in runs), strict=True))
+    counts = [sum(each.count for each in part) for part in parts]
+    if len(parts) < FEWEST_BINS or not all(counts):
+        return []
+    means_us = [sum(each.sum_us for each in part) / n for part, n in zip(parts, counts, strict=True)]
+    warm_up = warm_up_length(means_us)
+    if warm_up is None:
+        return ["the response never became steady: its figures depend on when one looks"]
+    seconds = warm_up * runs[0].part_s
+    return [f"the response was steady only after {seconds:.0f} s: a longer warm_up_s"] if warm_up else []

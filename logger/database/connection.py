@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from logger.database.embedded import EmbeddedPostgres
 from logger.errors import DatabaseError, DatabaseRefused, DatabaseUnreachable
 from logger.repositories.wire import register_arrays
+
+logging.getLogger("psycopg").setLevel(logging.ERROR)  # what goes wrong we say ourselves, in words of ours
 
 DEFAULT_SCHEMA = "public"
 
