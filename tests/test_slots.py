@@ -302,6 +302,7 @@ def loop(seconds: float, transactions: int, skipped: int = 0, failed: int = 0) -
         (loop(0.5, 700), loop(0.5, 250), []),
         (loop(0.5, 700), None, []),
         (None, loop(0.99, 250), []),  # late, but done: the responses tell
+        (None, loop(1.25, 250), ["only 80% of the planned rate was carried: the machine slowed down"]),
         (None, loop(1.0, 249, skipped=1), ["the planned rate was not reached"]),
         (None, loop(0.5, 200, failed=50), []),  # failures are judged as such
         (loop(0.5, 0, failed=3), None, ["no transaction was stored"]),
@@ -311,7 +312,8 @@ def loop(seconds: float, transactions: int, skipped: int = 0, failed: int = 0) -
 def test_a_slot_that_did_not_do_its_work_is_noticed(
     saturated: Loop | None, paced: Loop | None, expected: list[str]
 ) -> None:
-    assert _shortfall(SlotResult(84, saturated, paced, 0, 0.0, 0, None)) == expected
+    request = SlotRequest(84, paced_s=1.0, rate_per_s=5.0)
+    assert _shortfall(SlotResult(84, saturated, paced, 0, 0.0, 0, None), request) == expected
 
 
 def test_the_planned_rate_is_missed_for_real(bench: Bench) -> None:

@@ -17,6 +17,8 @@ from bench.measuring.resources import ServerCounters, server_counters
 _GROWTH_BYTES = 8 * 8192
 """component_parameters may grow so much in a slot without being called disturbed."""
 _LEAST_HOT = 0.9
+_LEAST_CARRIED = 0.9
+"""Of the planned rate, or the slot tells of a queue that grows and not of latency."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def run_slot_watched(
         result,
         after[mine].wal_bytes - before[mine].wal_bytes,
         hot,
-        tuple(_disturbances(before, after, mine, hot, arm.expects_hot) + _shortfall(result)),
+        tuple(_disturbances(before, after, mine, hot, arm.expects_hot) + _shortfall(result, request)),
     )
 
 
@@ -129,10 +131,16 @@ def _disturbances(
     return found
 
 
-def _shortfall(result: SlotResult) -> list[str]:
-    """Work that was not done. Work done late is no disturbance: the responses count from the plan."""
+def _shortfall(result: SlotResult, request: SlotRequest) -> list[str]:
+    """Work that was not done, or a rate that was not carried: latency is compared at one that both carry.
+
+    Work done a little late is no disturbance: the responses count from the plan.
+    """
     loops = (result.saturated, result.paced)
     found = ["no transaction was stored" for loop in loops if loop and not loop.transactions]
     if result.paced and result.paced.skipped:
         found.append("the planned rate was not reached")
+    elif result.paced and request.paced_s < _LEAST_CARRIED * result.paced.seconds:
+        share = request.paced_s / result.paced.seconds
+        found.append(f"only {share:.0%} of the planned rate was carried: the machine slowed down")
     return found

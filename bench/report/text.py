@@ -113,7 +113,7 @@ def _metrics_table(result: QuickResult) -> Table:
     for metric in result.comparison.metrics:
         cost, judgement = metric.cost, levels.get(metric.name)
         table.add_row(
-            f"{metric.name} [{metric.unit}]".replace("[", "\\["),
+            Text(f"{metric.name} [{metric.unit}]"),
             _figure(metric.a),
             _figure(metric.b),
             _percent(cost.effect) if cost else "n/a",
@@ -125,7 +125,7 @@ def _metrics_table(result: QuickResult) -> Table:
     (ok_a, tried_a), (ok_b, tried_b) = result.comparison.success
     success = levels["success"]
     table.add_row(
-        "success \\[%]",
+        Text("success [%]"),
         f"{100 * ok_a / max(1, tried_a):.2f}",
         f"{100 * ok_b / max(1, tried_b):.2f}",
         "",
@@ -134,7 +134,7 @@ def _metrics_table(result: QuickResult) -> Table:
     )
     wal_a, wal_b = result.comparison.wal_bytes
     table.add_row(
-        "WAL a transaction \\[kB]",
+        Text("WAL a transaction [kB]"),
         _figure(wal_a / 1000),
         _figure(wal_b / 1000),
         _percent(wal_b / wal_a - 1 if wal_a else math.nan),
@@ -174,7 +174,7 @@ def _batch_table(result: QuickResult) -> Table:
         box=box.SIMPLE_HEAD, title="Parameters per scan (a first look: no class)", title_justify="left"
     )
     for column in ("parameters", "A [parameters/s]", "B [parameters/s]", "B loses"):
-        table.add_column(column.replace("[", "\\["), justify="right")
+        table.add_column(Text(column), justify="right")
     for size in result.batch_sizes:
         table.add_row(
             str(size.parameters), f"{size.a_per_s:,.0f}", f"{size.b_per_s:,.0f}", _percent(size.loss)
