@@ -23,9 +23,9 @@ $(STAMP): pyproject.toml
 demo: setup
 	@$(BIN)/python -m bench demo
 
-# Much of the tests waits for processes and for time to pass, so four files are under way at once.
+# Much of the tests waits for processes and for time to pass, so two files are under way at once.
 test: setup check
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # What must be survived, part by part: what was done before, of build/long, is not done again (--fresh does).
 # coverage_guided needs atheris, which there is for Linux on x86-64.

@@ -130,7 +130,7 @@ def test_quarantine_that_is_full_keeps_the_scan_in_the_spool(
     run.start()
     wait_for(lambda: "quarantine is full" in run.forwarder.state, what="the state to say so")
     wait_for(lambda: len(stored_values(schema, device="oven-2")) == 2, what="the other stream")
-    assert run.waits() == 1
+    wait_for(lambda: run.waits() == 1, what="what is stored to leave the spool")
     full._max_bytes = 10_000
     run.until_stored()
     assert len(full.list()) == 1

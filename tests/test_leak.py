@@ -224,6 +224,7 @@ def sampled(collects: bool, seconds: float) -> tuple[list[float], list[float]]:
 
 
 @pytest.mark.parametrize("collects", [False, True])
+@pytest.mark.long
 def test_a_real_process_that_keeps_what_it_allocates_leaks(collects: bool) -> None:
     verdict = judge_leak(*sampled(collects, 4.0), budget_mb_per_h=3600, window_s=0.2)
     assert verdict.is_leak is not collects, verdict.why

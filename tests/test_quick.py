@@ -222,6 +222,7 @@ def change_a_value(postgres: str, schemas: str) -> None:
 
 
 @pytest.mark.usefixtures("shorter")
+@pytest.mark.long
 def test_arms_of_the_users_own_on_clones_of_a_table_of_theirs(postgres: str, tmp_path: Path) -> None:
     sections = (
         "-- plcbench: transaction\nINSERT INTO kept ({});\n-- plcbench: stored\nSELECT count(*) FROM kept"
@@ -315,6 +316,7 @@ def test_ctrl_c_removes_the_server_and_says_so_in_one_line(data_folder: Path, tm
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_sigterm_drops_the_schemas_on_a_given_server(
     postgres: str, data_folder: Path, tmp_path: Path
 ) -> None:
